@@ -1,0 +1,39 @@
+//! The wire: the code generated from `synap/<context>/v1/*.proto`, the descriptors that reflection
+//! serves, the reasons that errors carry, and the checks that a field goes through on receipt.
+
+pub mod field;
+pub mod reason;
+
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::large_enum_variant,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+mod generated {
+    pub mod content {
+        tonic::include_proto!("synap.content.v1");
+    }
+    pub mod entity {
+        tonic::include_proto!("synap.entity.v1");
+    }
+    pub mod event {
+        tonic::include_proto!("synap.event.v1");
+    }
+    pub mod gateway {
+        tonic::include_proto!("synap.gateway.v1");
+    }
+}
+
+/// `synap.content.v1`
+pub use generated::content;
+/// `synap.entity.v1`
+pub use generated::entity;
+/// `synap.event.v1`
+pub use generated::event;
+/// `synap.gateway.v1`
+pub use generated::gateway;
+
+/// Every proto with its comments, as an encoded `FileDescriptorSet`: what reflection serves.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

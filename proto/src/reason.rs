@@ -1,0 +1,43 @@
+//! The `reason` of every `google.rpc.ErrorInfo` (AIP-193). Clients switch on these: a reason is
+//! never renamed.
+
+/// A field is missing, malformed or over a limit; `BadRequest` names it.
+pub const INVALID_FIELD: &str = "INVALID_FIELD";
+/// A message is larger than the service reads.
+pub const MESSAGE_TOO_LARGE: &str = "MESSAGE_TOO_LARGE";
+/// There is no such thing, or it is another user's.
+pub const NOT_FOUND: &str = "NOT_FOUND";
+/// The token is missing, expired, or not signed by a key we trust.
+pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+/// The request id was used for a request that asked for something else.
+pub const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
+/// A call with the same request id is still under way.
+pub const REQUEST_IN_PROGRESS: &str = "REQUEST_IN_PROGRESS";
+/// The attempt was taken over by a later one and can no longer commit.
+pub const OPERATION_FENCED: &str = "OPERATION_FENCED";
+/// The operation has been committed and can no longer be given up.
+pub const OPERATION_COMMITTED: &str = "OPERATION_COMMITTED";
+/// The storage phase changed under the attempt.
+pub const PHASE_CHANGED: &str = "PHASE_CHANGED";
+/// The stream is not at the expected version.
+pub const VERSION_CONFLICT: &str = "VERSION_CONFLICT";
+/// The event id was used for an event with another body.
+pub const EVENT_ID_REUSED: &str = "EVENT_ID_REUSED";
+/// The key is taken by other bytes.
+pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
+/// The body is not what its size or checksum promised.
+pub const BODY_MISMATCH: &str = "BODY_MISMATCH";
+/// The stored body is missing or does not match its checksum.
+pub const BODY_CORRUPT: &str = "BODY_CORRUPT";
+/// The database does not answer.
+pub const DATABASE_UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
+/// The object store does not answer or refuses to write.
+pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
+/// A service behind this one does not answer.
+pub const SERVICE_UNAVAILABLE: &str = "SERVICE_UNAVAILABLE";
+/// The deadline passed before the answer was there.
+pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+/// More calls at once than the service takes.
+pub const OVERLOADED: &str = "OVERLOADED";
+/// A fault of ours; the log has the details.
+pub const INTERNAL: &str = "INTERNAL";
