@@ -1,0 +1,248 @@
+//! Object keys: DESIGN section 4, "Object keys and checksums". One type owns them all.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::UserId;
+
+/// Longest key in bytes (the limit of S3 and R2).
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// What an entity is: `note`, `task`, `project`, `page`, … Lower-case ASCII letters and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EntityType(String);
+
+/// The text is not an entity type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an entity type is 1 to 32 lower-case ASCII letters or underscores")]
+pub struct InvalidEntityType;
+
+impl EntityType {
+    /// The type of notes.
+    #[must_use]
+    pub fn note() -> Self {
+        Self("note".to_owned())
+    }
+
+    /// Checks a text from outside.
+    ///
+    /// # Errors
+    /// [`InvalidEntityType`] unless it is 1 to 32 lower-case ASCII letters or underscores.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidEntityType> {
+        let text = text.into();
+        let fits = (1..=32).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(InvalidEntityType)
+        }
+    }
+
+    /// The type's name in the singular.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The key of one blob. A key is written once and never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlobKey(String);
+
+/// Why a text is not a [`BlobKey`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// The key is empty or longer than [`MAX_KEY_BYTES`].
+    #[error("a key is 1 to {MAX_KEY_BYTES} bytes long")]
+    Length,
+    /// The key is not below `users/<user>/`.
+    #[error("a key begins with users/<user>/")]
+    OutsideUsers,
+    /// A segment is empty, `.` or `..`, too long for a file name, or has a character that
+    /// [`BlobKey::build`] would have percent-encoded.
+    #[error("the key's segment {0:?} is not percent-encoded text of 1 to 255 bytes")]
+    Segment(String),
+    /// The extension is not lower-case ASCII letters and digits.
+    #[error("a file extension is 1 to 16 lower-case ASCII letters or digits")]
+    Extension,
+}
+
+impl BlobKey {
+    /// The key of an entity's first body: `users/{user}/{entity_type}s/{entity_id}.{extension}`.
+    ///
+    /// `entity_id` is any text that [`UserId`] would take; entities made here have UUIDs.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] if a part cannot be a segment or the whole is too long.
+    pub fn build(
+        user: &UserId,
+        entity_type: &EntityType,
+        entity_id: &str,
+        extension: &str,
+    ) -> Result<Self, InvalidKey> {
+        let stem = UserId::parse(entity_id)
+            .map_err(|_| InvalidKey::Segment(entity_id.to_owned()))?
+            .segment();
+        check_extension(extension)?;
+        Self::parse(format!("{}{stem}.{extension}", prefix(user, entity_type)))
+    }
+
+    /// The key of a later revision:
+    /// `users/{user}/{entity_type}s/{entity_id}/{revision_id}.{extension}`.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] if the extension or the whole does not fit.
+    pub fn revision(
+        user: &UserId,
+        entity_type: &EntityType,
+        entity_id: Uuid,
+        revision_id: Uuid,
+        extension: &str,
+    ) -> Result<Self, InvalidKey> {
+        check_extension(extension)?;
+        Self::parse(format!(
+            "{}{entity_id}/{revision_id}.{extension}",
+            prefix(user, entity_type)
+        ))
+    }
+
+    /// Checks a key that came over the wire or out of a row.
+    ///
+    /// # Errors
+    /// See [`InvalidKey`].
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidKey> {
+        let text = text.into();
+        if text.is_empty() || text.len() > MAX_KEY_BYTES {
+            return Err(InvalidKey::Length);
+        }
+        if let Some(bad) = text.split('/').find(|segment| !is_segment(segment)) {
+            return Err(InvalidKey::Segment(bad.to_owned()));
+        }
+        if !text.starts_with("users/") || text.split('/').count() < 3 {
+            return Err(InvalidKey::OutsideUsers);
+        }
+        Ok(Self(text))
+    }
+
+    /// The key as the store sees it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the key lies below `users/{user}/`.
+    #[must_use]
+    pub fn belongs_to(&self, user: &UserId) -> bool {
+        self.0.split('/').nth(1) == Some(&user.segment())
+    }
+
+    /// The content type that the key's extension stands for.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        match self.0.rsplit('.').next() {
+            Some("md") => "text/markdown; charset=utf-8",
+            Some("pdf") => "application/pdf",
+            _ => "application/octet-stream",
+        }
+    }
+}
+
+impl fmt::Display for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn prefix(user: &UserId, entity_type: &EntityType) -> String {
+    format!("users/{}/{entity_type}s/", user.segment())
+}
+
+fn check_extension(extension: &str) -> Result<(), InvalidKey> {
+    let fits = (1..=16).contains(&extension.len())
+        && extension
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if fits {
+        Ok(())
+    } else {
+        Err(InvalidKey::Extension)
+    }
+}
+
+fn is_segment(segment: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_~.%".contains(&b);
+    !matches!(segment, "" | "." | "..")
+        && segment.len() <= crate::MAX_SEGMENT_BYTES
+        && segment.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_key_is_what_is_built() {
+        let user = UserId::parse("user-123").unwrap();
+        let key = BlobKey::build(&user, &EntityType::note(), "entity-456", "md").unwrap();
+        assert_eq!(key.as_str(), "users/user-123/notes/entity-456.md");
+        assert!(key.belongs_to(&user));
+        assert!(!key.belongs_to(&UserId::parse("user-12").unwrap()));
+    }
+
+    #[test]
+    fn a_later_revision_lies_below_its_entity() {
+        let user = UserId::parse("u").unwrap();
+        let (entity, revision) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let key = BlobKey::revision(&user, &EntityType::note(), entity, revision, "md").unwrap();
+        assert_eq!(
+            key.as_str(),
+            format!("users/u/notes/{entity}/{revision}.md")
+        );
+    }
+
+    #[test]
+    fn a_key_that_could_leave_its_place_is_refused() {
+        for bad in [
+            "",
+            "/users/u/notes/x.md",
+            "users/../etc/passwd",
+            "users/u/./x.md",
+            "users//x.md",
+            "users/u/notes/x.md/",
+            "users/u/a b.md",
+            "users/u/x#1",
+            "users/u",
+            "tmp/u/notes/x.md",
+            "users\\u\\x.md",
+        ] {
+            assert!(BlobKey::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(
+            BlobKey::parse(format!("users/u/{}", "a/".repeat(600) + "x")),
+            Err(InvalidKey::Length)
+        );
+    }
+
+    #[test]
+    fn hostile_parts_stay_below_the_users_prefix() {
+        for id in ["..", "../../x", "a/b", "auth0|12", "\u{202e}x", "CON", "#1"] {
+            let user = UserId::parse(id).unwrap();
+            let key = BlobKey::build(&user, &EntityType::note(), "../../up", "md").unwrap();
+            assert!(key.belongs_to(&user), "{key}");
+            assert_eq!(key.as_str().split('/').count(), 4, "{key}");
+        }
+        let user = UserId::parse("u").unwrap();
+        assert_eq!(
+            BlobKey::build(&user, &EntityType::note(), "x", "md/../.."),
+            Err(InvalidKey::Extension)
+        );
+    }
+}
