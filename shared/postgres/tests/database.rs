@@ -1,0 +1,266 @@
+//! Pools, migrations and errors, against a real server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers are tests too"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool, SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+};
+use support::{Scratch, connect, fast_options, scratch, start};
+use synap_postgres::{
+    MigrateError, PoolOptions, Provided, connect_pool, constraint_name, is_transient, migrate,
+    migrations_current,
+};
+
+const TABLE: &str = "_test_migrations";
+
+async fn server() -> (Provided, Scratch) {
+    let scratch = scratch();
+    (
+        start(fast_options(scratch.path().join("data"))).await,
+        scratch,
+    )
+}
+
+fn pool(server: &Provided, configure: impl FnOnce(&mut PoolOptions)) -> PgPool {
+    let mut options = PoolOptions::new("some-service");
+    configure(&mut options);
+    connect_pool(server.url(), &options).unwrap()
+}
+
+fn migrator(migrations: &[(i64, &'static str)]) -> Migrator {
+    let migration = |(version, sql): &(i64, &'static str)| {
+        let no_tx = sql.starts_with("-- no-transaction");
+        Migration::new(
+            *version,
+            "test".into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            no_tx,
+        )
+    };
+    Migrator::with_migrations(migrations.iter().map(migration).collect())
+}
+
+const FIRST: (i64, &str) = (
+    1,
+    "CREATE EXTENSION vector; CREATE TABLE t (id int PRIMARY KEY)",
+);
+const SECOND: (i64, &str) = (
+    2,
+    "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (id)",
+);
+
+#[tokio::test]
+async fn replicas_that_start_together_migrate_once() {
+    let (server, _scratch) = server().await;
+    let ours = migrator(&[FIRST, SECOND]);
+    let pool = pool(&server, |_| ());
+    assert!(!migrations_current(&pool, &ours, TABLE).await.unwrap());
+    let replica = || migrate(server.url(), &ours, TABLE);
+    let all = tokio::join!(
+        replica(),
+        replica(),
+        replica(),
+        replica(),
+        replica(),
+        replica()
+    );
+    for outcome in [all.0, all.1, all.2, all.3, all.4, all.5] {
+        outcome.unwrap();
+    }
+    assert!(migrations_current(&pool, &ours, TABLE).await.unwrap());
+    // Another service in the same database has its own table.
+    let theirs = migrator(&[(1, "CREATE TABLE theirs (id int)")]);
+    assert!(
+        !migrations_current(&pool, &theirs, "_their_migrations")
+            .await
+            .unwrap()
+    );
+    migrate(server.url(), &theirs, "_their_migrations")
+        .await
+        .unwrap();
+    assert!(
+        migrations_current(&pool, &theirs, "_their_migrations")
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_newer_or_different_is_refused_in_words() {
+    let (server, _scratch) = server().await;
+    migrate(server.url(), &migrator(&[FIRST, SECOND]), TABLE)
+        .await
+        .unwrap();
+    let older = migrator(&[FIRST]);
+    let error = migrate(server.url(), &older, TABLE).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            MigrateError::DatabaseNewer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("run the newer version"),
+        "{error}"
+    );
+    // A replica of before the update that runs already goes on serving.
+    let pool = pool(&server, |_| ());
+    assert!(migrations_current(&pool, &older, TABLE).await.unwrap());
+    let edited = migrator(&[(1, "CREATE TABLE edited ()"), SECOND]);
+    let error = migrate(server.url(), &edited, TABLE).await.unwrap_err();
+    assert!(
+        matches!(error, MigrateError::Diverged { version: 1, .. }),
+        "{error}"
+    );
+    assert!(!migrations_current(&pool, &edited, TABLE).await.unwrap());
+    let removed = migrator(&[FIRST, (3, "SELECT 1")]);
+    let error = migrate(server.url(), &removed, TABLE).await.unwrap_err();
+    assert!(
+        matches!(error, MigrateError::Diverged { version: 2, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_migration_is_rolled_back_and_does_not_block_the_next_try() {
+    let (server, _scratch) = server().await;
+    let broken = migrator(&[FIRST, (2, "CREATE TABLE half (id int); SELECT 1 / 0")]);
+    let error = migrate(server.url(), &broken, TABLE).await.unwrap_err();
+    assert!(
+        matches!(error, MigrateError::Failed { version: 2, .. }),
+        "{error}"
+    );
+    let pool = pool(&server, |_| ());
+    assert!(!migrations_current(&pool, &broken, TABLE).await.unwrap());
+    let fixed = migrator(&[FIRST, (2, "CREATE TABLE half (id int)")]);
+    migrate(server.url(), &fixed, TABLE).await.unwrap();
+    assert!(migrations_current(&pool, &fixed, TABLE).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pool_has_its_name_its_statement_timeout_and_a_limited_wait() {
+    let (server, _scratch) = server().await;
+    let pool = pool(&server, |options| {
+        options.max_connections = 1;
+        options.acquire_timeout = Duration::from_millis(200);
+        options.statement_timeout = Some(Duration::from_millis(100));
+    });
+    let name: String = sqlx::query_scalar("SELECT current_setting('application_name')")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(name, "some-service");
+    let error = sqlx::query("SELECT pg_sleep(60)")
+        .execute(&pool)
+        .await
+        .unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014");
+    assert!(!is_transient(&error));
+    let held = pool.acquire().await.unwrap();
+    let error = pool.acquire().await.unwrap_err();
+    assert!(
+        matches!(error, sqlx::Error::PoolTimedOut) && is_transient(&error),
+        "{error}"
+    );
+    drop(held);
+}
+
+#[tokio::test]
+async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
+    let (server, _scratch) = server().await;
+    let pool = pool(&server, |options| {
+        options.acquire_timeout = Duration::from_secs(2);
+    });
+    sqlx::raw_sql("CREATE TABLE t (id int CONSTRAINT t_identity PRIMARY KEY)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let insert = || sqlx::query("INSERT INTO t VALUES (1)").execute(&pool);
+    insert().await.unwrap();
+    let error = insert().await.unwrap_err();
+    assert_eq!(constraint_name(&error), Some("t_identity"));
+    assert!(!is_transient(&error));
+
+    let serializable = async || {
+        let mut transaction = pool
+            .begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            .await?;
+        sqlx::query("SELECT count(*) FROM t")
+            .execute(&mut *transaction)
+            .await?;
+        Ok::<_, sqlx::Error>(transaction)
+    };
+    let (mut one, mut two) = (serializable().await.unwrap(), serializable().await.unwrap());
+    sqlx::query("INSERT INTO t VALUES (2)")
+        .execute(&mut *one)
+        .await
+        .unwrap();
+    one.commit().await.unwrap();
+    let outcome = match sqlx::query("INSERT INTO t VALUES (3)")
+        .execute(&mut *two)
+        .await
+    {
+        Ok(_) => two.commit().await,
+        Err(error) => Err(error),
+    };
+    // Each read what the other wrote without seeing it: no order of the two explains that.
+    let error = outcome.unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "40001");
+    assert!(is_transient(&error));
+
+    let mut victim = pool.acquire().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *victim)
+        .await
+        .unwrap();
+    sqlx::query("SELECT pg_terminate_backend($1, 5000)")
+        .bind(pid)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let error = sqlx::query("SELECT 1")
+        .execute(&mut *victim)
+        .await
+        .unwrap_err();
+    assert!(is_transient(&error), "{error}");
+}
+
+#[tokio::test]
+async fn a_pool_finds_its_server_again_after_a_crash() {
+    let (server, _scratch) = server().await;
+    let pool = pool(&server, |options| {
+        options.max_connections = 3;
+        options.acquire_timeout = Duration::from_secs(1);
+    });
+    let ask = || sqlx::query("SELECT 1").execute(&pool);
+    let (one, two) = tokio::join!(ask(), ask());
+    one.unwrap();
+    two.unwrap();
+    server.kill().await;
+    let error = ask().await.unwrap_err();
+    assert!(is_transient(&error), "{error}");
+    server.restart().await.unwrap();
+    // Each connection of before may fail once, and only with an error that invites another try.
+    let mut failures = 0;
+    while let Err(error) = ask().await {
+        assert!(is_transient(&error), "{error}");
+        failures += 1;
+        assert!(failures <= 3, "{error}");
+    }
+    connect(server.url()).await;
+}

@@ -1,0 +1,4 @@
+//! What tests share: a real PostgreSQL, a real S3 server, real processes.
+
+pub mod postgres;
+pub mod s3;
