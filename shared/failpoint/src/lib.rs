@@ -1,8 +1,8 @@
 //! Named places where a test build can be told to die or to stop.
 //!
 //! `SYNAP_FAILPOINT=<place>=<action>` arms one place of a process; `kill` ends the process as
-//! `kill -9` would, `pause` creates the file named by `SYNAP_FAILPOINT_MARK` and then waits for
-//! ever, so that a test can kill somebody else at that moment. Without the feature `enabled`,
+//! `kill -9` would, `pause` creates the file named by `SYNAP_FAILPOINT_MARK` and waits until it is
+//! gone, so that a test can kill somebody else at that moment. Without the feature `enabled`,
 //! which only test builds have, [`hit`] is empty and the variables mean nothing.
 
 /// A process passes the place called `place`.
@@ -24,10 +24,15 @@ pub async fn hit(place: &str) {
     match armed.split_once('=') {
         Some((name, "kill")) if name == place => kill(),
         Some((name, "pause")) if name == place => {
-            if let Ok(mark) = std::env::var("SYNAP_FAILPOINT_MARK") {
-                let _ = std::fs::write(mark, place);
+            let Ok(mark) = std::env::var("SYNAP_FAILPOINT_MARK") else { return };
+            // Only the first who passes: a file that was there and is gone stays gone.
+            if std::fs::File::create_new(format!("{mark}.used")).is_err() {
+                return;
             }
-            std::future::pending::<()>().await;
+            let _ = std::fs::write(&mark, place);
+            while std::fs::exists(&mark).unwrap_or(false) {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
         }
         _ => {}
     }

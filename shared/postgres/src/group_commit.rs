@@ -33,11 +33,7 @@ pub struct GroupCommitOptions {
 
 impl Default for GroupCommitOptions {
     fn default() -> Self {
-        Self {
-            queue: 1024,
-            workers: 2,
-            max_batch: 128,
-        }
+        Self { queue: 1024, workers: 2, max_batch: 128 }
     }
 }
 
@@ -105,15 +101,9 @@ where
             options,
             key: Box::new(key),
             run: Box::new(move |batch| Box::pin(run(batch))),
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                busy: HashSet::new(),
-                workers: 0,
-            }),
+            state: Mutex::new(State { waiting: VecDeque::new(), busy: HashSet::new(), workers: 0 }),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Has `request` run in the next batch and waits for its answer.
@@ -126,15 +116,8 @@ where
     pub async fn submit(&self, request: Req) -> Result<Out, E> {
         let (reply, answer) = oneshot::channel();
         let key = (self.shared.key)(&request);
-        self.shared.enqueue(Waiting {
-            key,
-            request,
-            reply,
-            span: Span::current(),
-        })?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Rejected::NoAnswer.into()))
+        self.shared.enqueue(Waiting { key, request, reply, span: Span::current() })?;
+        answer.await.unwrap_or_else(|_| Err(Rejected::NoAnswer.into()))
     }
 }
 
@@ -162,14 +145,7 @@ where
     fn start_worker(self: &Arc<Self>, state: &mut State<K, Req, Out, E>) {
         if state.workers < self.options.workers.max(1) {
             state.workers += 1;
-            tokio::spawn(
-                Worker {
-                    shared: Arc::clone(self),
-                    keys: Vec::new(),
-                    done: false,
-                }
-                .work(),
-            );
+            tokio::spawn(Worker { shared: Arc::clone(self), keys: Vec::new(), done: false }.work());
         }
     }
 
@@ -296,7 +272,7 @@ fn batch_span(callers: &[Span]) -> Span {
     let Some((first, others)) = callers.split_first() else {
         return Span::none();
     };
-    let span = tracing::info_span!(parent: first, "db.batch", count = callers.len());
+    let span = tracing::info_span!(parent: first, "db.group.commit", count = callers.len());
     for other in others {
         span.follows_from(other);
     }

@@ -34,17 +34,8 @@ impl Gated {
                 }
             }
         };
-        let group = Arc::new(GroupCommit::new(
-            options,
-            |request: &Request| request.0,
-            run,
-        ));
-        Self {
-            group,
-            gate,
-            begun,
-            batches,
-        }
+        let group = Arc::new(GroupCommit::new(options, |request: &Request| request.0, run));
+        Self { group, gate, begun, batches }
     }
 
     /// Puts requests into the queue in this order, none of them answered yet.
@@ -80,19 +71,13 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 fn options(queue: usize, workers: usize, max_batch: usize) -> GroupCommitOptions {
-    GroupCommitOptions {
-        queue,
-        workers,
-        max_batch,
-    }
+    GroupCommitOptions { queue, workers, max_batch }
 }
 
 #[test]
 fn a_lone_call_waits_for_nothing() {
     // A runtime without a clock: a timer anywhere would panic.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let gated = Gated::new(options(8, 2, 8));
         gated.gate.add_permits(2);
@@ -125,9 +110,7 @@ async fn requests_of_one_key_never_meet_and_keep_their_order() {
     gated.queue(&mut calls, &[(1, 1), (1, 2)]).await;
     gated.occupy(&mut calls, (2, 3)).await;
     assert_eq!(gated.waiting(), 2);
-    gated
-        .queue(&mut calls, &[(1, 4), (2, 5), (3, 6)][..2])
-        .await;
+    gated.queue(&mut calls, &[(1, 4), (2, 5), (3, 6)][..2]).await;
     gated.gate.add_permits(64);
     calls.join_all().await;
     let batches = gated.batches();
@@ -136,12 +119,7 @@ async fn requests_of_one_key_never_meet_and_keep_their_order() {
         assert_eq!(keys.len(), batch.len(), "{batches:?}");
     }
     let of_key = |key| -> Vec<u32> {
-        batches
-            .iter()
-            .flatten()
-            .filter(|r| r.0 == key)
-            .map(|r| r.1)
-            .collect()
+        batches.iter().flatten().filter(|r| r.0 == key).map(|r| r.1).collect()
     };
     assert_eq!((of_key(1), of_key(2)), (vec![0, 1, 2, 4], vec![3, 5]));
 }
@@ -161,18 +139,11 @@ async fn under_load_every_caller_gets_its_own_answer_and_keys_stay_apart() {
                 for (key, _) in &batch {
                     running[*key as usize].fetch_sub(1, Ordering::SeqCst);
                 }
-                batch
-                    .iter()
-                    .map(|(_, number)| Ok::<_, Rejected>(*number))
-                    .collect()
+                batch.iter().map(|(_, number)| Ok::<_, Rejected>(*number)).collect()
             }
         }
     };
-    let group = Arc::new(GroupCommit::new(
-        options(4096, 3, 8),
-        |r: &Request| r.0,
-        run,
-    ));
+    let group = Arc::new(GroupCommit::new(options(4096, 3, 8), |r: &Request| r.0, run));
     let mut calls = JoinSet::new();
     for number in 0..2000 {
         let group = group.clone();
@@ -234,10 +205,7 @@ async fn a_panic_hangs_nobody_and_the_queue_goes_on() {
             async move {
                 gate.acquire().await.unwrap().forget();
                 assert_ne!(batch[0].1, 13, "thirteen");
-                batch
-                    .iter()
-                    .map(|(_, number)| Ok::<_, Rejected>(*number))
-                    .collect()
+                batch.iter().map(|(_, number)| Ok::<_, Rejected>(*number)).collect()
             }
         }
     };

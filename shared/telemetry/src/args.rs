@@ -23,7 +23,8 @@ impl TelemetryArgs {
             service_name,
             service_version: env!("CARGO_PKG_VERSION"),
             log_format: self.log_format,
-            default_filter: "info",
+            // sqlx reports what PostgreSQL notices: that a table exists already.
+            default_filter: "info,sqlx=warn",
             otlp_endpoint: self.otlp_endpoint.clone(),
         }
     }

@@ -1,0 +1,81 @@
+//! What each failure becomes on the wire: the only place that names a gRPC code.
+
+use std::{io, time::Duration};
+
+use synap_proto::{field::Violation, reason};
+use synap_rpc::RpcError;
+use tonic::{Code, Status};
+
+use crate::{config::ConfigError, domain::BodyMismatch, store::StoreError};
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum ContentError {
+    /// A field cannot be accepted.
+    Field(Violation),
+    /// The body is not what was promised.
+    Body(BodyMismatch),
+    /// The store failed, or said no.
+    Store(StoreError),
+    /// The caller's stream ended early, or was refused below us.
+    Stream(Status),
+}
+
+impl From<ContentError> for Status {
+    fn from(error: ContentError) -> Self {
+        match error {
+            ContentError::Field(violation) => RpcError::from(violation).into(),
+            ContentError::Body(mismatch) => RpcError::new(
+                Code::InvalidArgument,
+                reason::BODY_MISMATCH,
+                format!("{mismatch}; nothing was written"),
+            )
+            .into(),
+            ContentError::Store(error) => RpcError::from(error).into(),
+            ContentError::Stream(status) => status,
+        }
+    }
+}
+
+impl From<StoreError> for RpcError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => {
+                Self::new(Code::NotFound, reason::NOT_FOUND, "there is no blob under this key")
+            }
+            StoreError::Taken => Self::new(
+                Code::AlreadyExists,
+                reason::BLOB_EXISTS,
+                "the key is taken by other bytes; every write needs a key of its own",
+            ),
+            // Only a write can say so: it needs a longer name for a moment.
+            StoreError::NameTooLong => Self::from(Violation::new(
+                "spec.key",
+                "has a segment that is too long for the file system of the store",
+            )),
+            StoreError::Unavailable { advice, cause } => {
+                tracing::warn!(reason = cause, "the object store failed");
+                Self::new(Code::Unavailable, reason::STORE_UNAVAILABLE, advice)
+                    .retry_after(Duration::from_secs(1))
+            }
+            StoreError::Unexpected(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// Why the service could not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be made from the settings, or its directory cannot be made.
+    #[error("the blob store cannot be opened: {0}")]
+    Store(io::Error),
+    /// The port cannot be opened.
+    #[error(transparent)]
+    Listen(io::Error),
+    /// The listener failed.
+    #[error("the server failed")]
+    Serve(#[source] tonic::transport::Error),
+}

@@ -1,0 +1,10 @@
+//! content-service over real gRPC on loopback: one suite, run over every store.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
+mod outages;
+mod races;
+mod refusals;
+mod round_trips;
+mod running;
+mod surface;

@@ -1,0 +1,76 @@
+//! What entity-service can be told, by flag or environment.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use clap::Args;
+use synap_rpc::ServerArgs;
+
+/// Configuration of entity-service.
+#[derive(Clone, Args)]
+pub struct Config {
+    /// Address to listen on.
+    #[arg(long, env = "ENTITY_LISTEN", default_value = "127.0.0.1:50053")]
+    pub listen: SocketAddr,
+    /// PostgreSQL 15 or newer with pgvector: postgres://user:password@host/database. Through a
+    /// transaction pooler everything works but migrations: give those the direct URL.
+    #[arg(long, env = "ENTITY_DATABASE_URL", hide_env_values = true)]
+    pub database_url: String,
+    /// Connections to the database at most.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8)]
+    pub database_connections: u32,
+    /// Apply migrations at start. Where a job does it, the service waits until it is done.
+    #[arg(long, env = "AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_migrate: bool,
+    /// How leases and queues are timed.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
+    /// The gRPC server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// The times of the write protocol, in seconds of the database's clock.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ProtocolArgs {
+    /// Seconds a writer has from begin to commit before another may take over. Longer than any
+    /// request's deadline: a writer is fenced, never waited for.
+    #[arg(long, env = "OPERATION_LEASE_SECS", default_value_t = 30.0)]
+    pub operation_lease_secs: f64,
+    /// Seconds after the commit until recovery appends the event; doubled with every failed try.
+    #[arg(long, env = "EVENT_LEASE_SECS", default_value_t = 5.0)]
+    pub event_lease_secs: f64,
+    /// Seconds the longest possible upload takes: until then a blob that was given up may still
+    /// appear, and is deleted again.
+    #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 3600.0)]
+    pub blob_settle_secs: f64,
+    /// Days for which a repeated request id gets the first answer.
+    #[arg(long, env = "OPERATION_RETENTION_DAYS", default_value_t = 7.0)]
+    pub operation_retention_days: f64,
+    /// Transactions of the write protocol at once; each carries every call that waits for it.
+    #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value_t = 2)]
+    pub group_commit_workers: usize,
+}
+
+impl ProtocolArgs {
+    /// How long a request id is remembered.
+    #[must_use]
+    pub fn operation_retention(&self) -> Duration {
+        Duration::from_secs_f64(self.operation_retention_days * 24.0 * 3600.0)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field(
+                "database_url",
+                &synap_postgres::redact_url(&self.database_url),
+            )
+            .field("database_connections", &self.database_connections)
+            .field("auto_migrate", &self.auto_migrate)
+            .field("protocol", &self.protocol)
+            .field("server", &self.server)
+            .finish()
+    }
+}

@@ -1,0 +1,94 @@
+//! Every error that a caller can get, and the only place that says how it looks on the wire.
+
+use std::time::Duration;
+
+use synap_proto::{field::Violation, reason};
+use synap_rpc::RpcError;
+use tonic::{Code, Status};
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field is wrong.
+    #[error("{0}")]
+    Invalid(#[from] Violation),
+    /// No such entity of this user.
+    #[error("no such entity")]
+    EntityNotFound,
+    /// The request id was used for something else.
+    #[error("the request id was used for a request with another payload")]
+    RequestIdReused,
+    /// The attempt was taken over, or its operation forgotten.
+    #[error("the attempt was taken over by a later one")]
+    Fenced,
+    /// The storage phase is not the one that the attempt was started in.
+    #[error("the storage phase changed since the attempt was begun")]
+    PhaseChanged,
+    /// The operation is committed and cannot be given up.
+    #[error("the operation is already committed")]
+    AlreadyCommitted,
+    /// More writes are waiting than the queue holds.
+    #[error("too many writes are waiting")]
+    QueueFull,
+    /// The database said no, or nothing.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// A row holds what no code of ours writes.
+    #[error("a row of {table} holds {what}")]
+    CorruptRow {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<Error> for RpcError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid(violation) => violation.into(),
+            Error::EntityNotFound => Self::new(Code::NotFound, reason::NOT_FOUND, message),
+            Error::RequestIdReused => Self {
+                violations: vec![Violation::new("request_id", &message)],
+                ..Self::new(Code::InvalidArgument, reason::REQUEST_ID_REUSED, message)
+            },
+            Error::Fenced => Self::new(Code::Aborted, reason::OPERATION_FENCED, message),
+            Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
+            Error::AlreadyCommitted => Self::new(
+                Code::FailedPrecondition,
+                reason::OPERATION_COMMITTED,
+                message,
+            ),
+            Error::QueueFull => Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
+                .retry_after(Duration::from_millis(500)),
+            Error::Database(ref cause)
+                if synap_postgres::is_transient(cause) || is_not_migrated(cause) =>
+            {
+                tracing::warn!(
+                    error = cause as &dyn std::error::Error,
+                    "the database does not answer"
+                );
+                Self::new(
+                    Code::Unavailable,
+                    reason::DATABASE_UNAVAILABLE,
+                    "the database does not answer; try again",
+                )
+                .retry_after(Duration::from_secs(1))
+            }
+            Error::Database(_) | Error::CorruptRow { .. } => Self::internal(&error),
+        }
+    }
+}
+
+/// A call that came before the migrations were done.
+fn is_not_migrated(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "42P01")
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        RpcError::from(error).into()
+    }
+}

@@ -1,0 +1,292 @@
+//! Between protobuf and the domain. Checks happen on receipt only, and name the field.
+
+use synap_proto::{
+    entity as pb,
+    field::{self, Checked, Violation},
+};
+
+use serde_json::Value;
+use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
+
+use crate::domain::{
+    Attempt, Change, Entity, EntityDraft, EventDraft, File, Intent, OperationId, PendingEvent,
+    Phase,
+};
+
+/// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
+/// a faulty caller can make us store within reason.
+const MAX_TITLE_BYTES: usize = 4096;
+const MAX_PREVIEW_BYTES: usize = 4096;
+const MAX_TAGS: usize = 100;
+const MAX_TAG_BYTES: usize = 1024;
+const MAX_URL_BYTES: usize = 4096;
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// As event-service's: an event that it refused would leave its operation committed for ever.
+const MAX_EVENT_TYPE_BYTES: usize = 100;
+const MAX_EVENT_BYTES: usize = 64 * 1024;
+
+impl TryFrom<pb::OperationRef> for Attempt {
+    type Error = Violation;
+
+    fn try_from(message: pb::OperationRef) -> Checked<Self> {
+        let operation = operation_id(message.user_id, &message.request_id)?;
+        let epoch = field::within("epoch", message.epoch, 1, i64::MAX)?;
+        Ok(Self { operation, epoch })
+    }
+}
+
+impl From<&Attempt> for pb::OperationRef {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            user_id: attempt.operation.user.to_string(),
+            request_id: attempt.operation.request.to_string(),
+            epoch: attempt.epoch,
+        }
+    }
+}
+
+fn operation_id(user_id: String, request_id: &str) -> Checked<OperationId> {
+    Ok(OperationId {
+        user: field::user_id("user_id", user_id)?,
+        request: field::uuid("request_id", request_id)?,
+    })
+}
+
+/// A message that must be there, with its own checks.
+pub(super) fn nested<M, T: TryFrom<M, Error = Violation>>(
+    name: &str,
+    value: Option<M>,
+) -> Checked<T> {
+    T::try_from(field::required(name, value)?).map_err(|violation| violation.within(name))
+}
+
+impl TryFrom<pb::BeginOperationRequest> for Intent {
+    type Error = Violation;
+
+    fn try_from(message: pb::BeginOperationRequest) -> Checked<Self> {
+        if message.kind() != pb::OperationKind::Create {
+            return Err(Violation::new("kind", "must be OPERATION_KIND_CREATE"));
+        }
+        let operation = operation_id(message.user_id, &message.request_id)?;
+        let entity_type = field::entity_type("entity_type", message.entity_type)?;
+        // Whether a key can be made of it is known before anything is queued.
+        BlobKey::build(&operation.user, &entity_type, "id", &message.extension)
+            .map_err(|why| Violation::new("extension", why))?;
+        Ok(Self {
+            operation,
+            attempt_id: field::uuid("attempt_id", &message.attempt_id)?,
+            fingerprint: field::sha256("fingerprint", &message.fingerprint)?,
+            entity_type,
+            extension: message.extension,
+        })
+    }
+}
+
+impl TryFrom<pb::CommitOperationRequest> for Change {
+    type Error = Violation;
+
+    fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
+        let phase = phase(message.phase())?;
+        let create: EntityDraft = nested("create", message.create)?;
+        if create.file.is_some() != phase.writes_blob() {
+            return Err(Violation::new(
+                "create.file",
+                "must be there in every phase but legacy",
+            ));
+        }
+        if create.content_block.is_some() != phase.writes_content_block() {
+            let name = phase.name();
+            let what = format!("must be there exactly in the phases that write it; this is {name}");
+            return Err(Violation::new("create.content_block", what));
+        }
+        Ok(Self {
+            attempt: nested("operation", message.operation)?,
+            phase,
+            create,
+            event: nested("event", message.event)?,
+        })
+    }
+}
+
+impl TryFrom<pb::EntityDraft> for EntityDraft {
+    type Error = Violation;
+
+    fn try_from(message: pb::EntityDraft) -> Checked<Self> {
+        text("title", &message.title, MAX_TITLE_BYTES)?;
+        text("preview", &message.preview, MAX_PREVIEW_BYTES)?;
+        field::length("tags", &message.tags, 0, MAX_TAGS)?;
+        for (index, tag) in message.tags.iter().enumerate() {
+            text(&format!("tags[{index}]"), tag, MAX_TAG_BYTES)?;
+        }
+        if let Some(body) = &message.content_block {
+            text("content_block", body, MAX_BODY_BYTES)?;
+        }
+        Ok(Self {
+            title: Some(message.title).filter(|title| !title.is_empty()),
+            preview: message.preview,
+            tags: message.tags,
+            file: message
+                .file
+                .map(File::try_from)
+                .transpose()
+                .map_err(|v| v.within("file"))?,
+            content_block: message.content_block,
+        })
+    }
+}
+
+impl TryFrom<pb::File> for File {
+    type Error = Violation;
+
+    fn try_from(message: pb::File) -> Checked<Self> {
+        let types = ["markdown", "pdf", "audio", "video", "image"];
+        if !types.contains(&message.r#type.as_str()) {
+            return Err(Violation::new(
+                "type",
+                format!("must be one of {}", types.join(", ")),
+            ));
+        }
+        let checksum: Checksum =
+            message.checksum.parse().map_err(|why| Violation::new("checksum", why))?;
+        text("url", &message.url, MAX_URL_BYTES)?;
+        Ok(Self {
+            url: Some(message.url).filter(|url| !url.is_empty()),
+            path: field::key("path", message.path)?.to_string(),
+            size: field::within("size", message.size, 0, i64::MAX)?,
+            file_type: message.r#type,
+            // One spelling for all rows, whichever was sent.
+            checksum: checksum.to_string(),
+        })
+    }
+}
+
+impl TryFrom<pb::EventDraft> for EventDraft {
+    type Error = Violation;
+
+    fn try_from(message: pb::EventDraft) -> Checked<Self> {
+        if !is_event_type(&message.r#type) {
+            return Err(Violation::new(
+                "type",
+                "must be lower-case words with dots between them, like entity.created",
+            ));
+        }
+        field::within("data", message.data.len(), 2, MAX_EVENT_BYTES)
+            .map_err(|why| Violation::new("data", format!("{} bytes", why.description)))?;
+        let data: serde_json::Map<String, Value> = serde_json::from_str(&message.data)
+            .map_err(|why| Violation::new("data", format!("must be a JSON object: {why}")))?;
+        let data = Value::Object(data);
+        if has_nul(&data) {
+            return Err(Violation::new("data", NO_NUL));
+        }
+        Ok(Self {
+            event_type: message.r#type,
+            // Written anew: every number is then one that jsonb can hold, too.
+            data: data.to_string(),
+        })
+    }
+}
+
+const NO_NUL: &str = "must not contain NUL: PostgreSQL cannot store it";
+
+/// A text that a column can hold.
+fn text(name: &str, value: &str, max_bytes: usize) -> Checked<()> {
+    if value.contains('\0') {
+        return Err(Violation::new(name, NO_NUL));
+    }
+    if value.len() > max_bytes {
+        return Err(Violation::new(name, format!("must be {max_bytes} bytes at most")));
+    }
+    Ok(())
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// event-service's rule: a type that it refused would leave its operation committed for ever.
+fn is_event_type(text: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_lowercase())
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    text.len() <= MAX_EVENT_TYPE_BYTES && text.contains('.') && text.split('.').all(is_word)
+}
+
+/// A key as it was handed out.
+pub(super) fn deleted_key(name: &str, key: &str) -> Checked<()> {
+    if key.is_empty() {
+        return Err(Violation::new(name, "is required"));
+    }
+    text(name, key, MAX_KEY_BYTES)
+}
+
+impl From<Entity> for pb::Entity {
+    fn from(entity: Entity) -> Self {
+        Self {
+            id: entity.id.to_string(),
+            user_id: entity.user_id,
+            r#type: entity.entity_type,
+            title: entity.title.unwrap_or_default(),
+            preview: entity.preview.unwrap_or_default(),
+            tags: entity.tags,
+            file: entity.file.map(|file| pb::File {
+                url: file.url.unwrap_or_default(),
+                path: file.path,
+                size: file.size,
+                r#type: file.file_type,
+                checksum: file.checksum,
+            }),
+            version: entity.version,
+            create_time: Some(field::timestamp(entity.created_at)),
+            update_time: Some(field::timestamp(entity.updated_at)),
+            delete_time: entity.deleted_at.map(field::timestamp),
+        }
+    }
+}
+
+impl From<PendingEvent> for pb::PendingEvent {
+    fn from(pending: PendingEvent) -> Self {
+        Self {
+            operation: Some((&pending.attempt).into()),
+            event_id: pending.event_id.to_string(),
+            entity_type: pending.entity_type,
+            entity_id: pending.entity_id.to_string(),
+            version: pending.version.into(),
+            occur_time: Some(field::timestamp(pending.occurred_at)),
+            event: Some(pb::EventDraft {
+                r#type: pending.event.event_type,
+                data: pending.event.data,
+            }),
+        }
+    }
+}
+
+fn phase(message: pb::StoragePhase) -> Checked<Phase> {
+    Ok(match message {
+        pb::StoragePhase::Unspecified => return Err(Violation::new("phase", "is required")),
+        pb::StoragePhase::Legacy => Phase::Legacy,
+        pb::StoragePhase::DualWrite => Phase::DualWrite,
+        pb::StoragePhase::ObjectPrimary => Phase::ObjectPrimary,
+        pb::StoragePhase::ObjectOnly => Phase::ObjectOnly,
+        pb::StoragePhase::LegacyDropped => Phase::LegacyDropped,
+    })
+}
+
+impl From<Phase> for pb::StoragePhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Legacy => Self::Legacy,
+            Phase::DualWrite => Self::DualWrite,
+            Phase::ObjectPrimary => Self::ObjectPrimary,
+            Phase::ObjectOnly => Self::ObjectOnly,
+            Phase::LegacyDropped => Self::LegacyDropped,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! All the wiring of entity-service, in one place.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use sqlx::{PgPool, migrate::Migrator};
+use synap_postgres::PoolOptions;
+use synap_proto::entity::{
+    entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
+    storage_service_server::StorageServiceServer,
+};
+use synap_rpc::Server;
+use synap_types::SystemIds;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    grpc::{Entities, Operations, Storage},
+    store::Store,
+};
+
+/// entity-service's migrations: `migrations/entity`.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/entity");
+
+/// Where it is recorded which of them are applied.
+pub const MIGRATION_TABLE: &str = "_entity_migrations";
+
+/// Room for a body of 16 MiB and what surrounds it.
+const MAX_MESSAGE_BYTES: usize = 20 * 1024 * 1024;
+
+/// How often old operations are forgotten, and how many at once.
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+const FORGET_BATCH: i64 = 1000;
+
+/// entity-service, with its port open.
+pub struct Service {
+    config: Config,
+    server: Server,
+    pool: PgPool,
+    store: Store,
+}
+
+impl Service {
+    /// Opens the port. The database may still be away: the service is not ready until it is there.
+    ///
+    /// # Errors
+    /// If the port is taken or the database's URL is none.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let options = PoolOptions {
+            max_connections: config.database_connections,
+            ..PoolOptions::new("entity-service")
+        };
+        let pool = synap_postgres::connect_pool(&config.database_url, &options)?;
+        let store = Store::new(pool.clone(), config.protocol, Arc::new(SystemIds));
+        let entities = Entities {
+            store: store.clone(),
+        };
+        let operations = Operations {
+            store: store.clone(),
+        };
+        let storage = Storage {
+            store: store.clone(),
+        };
+        let server = Server::bind("entity-service", config.listen, &config.server)
+            .await?
+            .add_service(EntityServiceServer::new(entities))
+            .add_service(
+                OperationServiceServer::new(operations)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES),
+            )
+            .add_service(StorageServiceServer::new(storage));
+        Ok(Self {
+            config,
+            server,
+            pool,
+            store,
+        })
+    }
+
+    /// The address that is listened on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.server.local_addr()
+    }
+
+    /// Migrates, serves until `stop` is cancelled, and drains.
+    ///
+    /// # Errors
+    /// If a migration fails for good, or the listener does.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            config,
+            server,
+            pool,
+            store,
+        } = self;
+        // A failed migration stops the service; a database that is away does not.
+        let end = stop.child_token();
+        let migrating = async {
+            let done = if config.auto_migrate {
+                synap_postgres::migrate_when_reachable(
+                    &config.database_url,
+                    &MIGRATOR,
+                    MIGRATION_TABLE,
+                )
+                .await
+            } else {
+                Ok(())
+            };
+            if done.is_err() {
+                end.cancel();
+            }
+            done
+        };
+        let ready = || async {
+            let current = synap_postgres::migrations_current(&pool, &MIGRATOR, MIGRATION_TABLE);
+            current.await.unwrap_or(false)
+        };
+        let work = async {
+            let (migrated, served) = tokio::join!(
+                async {
+                    tokio::select! {
+                        done = migrating => done,
+                        () = stop.cancelled() => Ok(()),
+                    }
+                },
+                server.serve(end.clone(), ready)
+            );
+            migrated?;
+            served?;
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            outcome = work => outcome,
+            () = forget_forever(&store) => unreachable!("forgetting has no end"),
+        }
+    }
+}
+
+/// Forgets old operations, a few at a time, for ever.
+async fn forget_forever(store: &Store) {
+    loop {
+        tokio::time::sleep(FORGET_INTERVAL).await;
+        loop {
+            match store.forget_operations(FORGET_BATCH).await {
+                Ok(forgotten) if forgotten == FORGET_BATCH.unsigned_abs() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "old operations stay"
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}

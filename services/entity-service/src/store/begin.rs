@@ -1,0 +1,253 @@
+//! Step 1: the intent.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Postgres, Row as _, Transaction, postgres::PgRow};
+use synap_types::{BlobKey, IdGenerator, UserId};
+use uuid::Uuid;
+
+use super::rows;
+use crate::{
+    config::ProtocolArgs,
+    domain::{Attempt, Begun, Committed, Intent, OperationId, Phase, Started},
+    error::Error,
+};
+
+/// A first attempt at each operation that nobody has begun: one round trip for the whole batch.
+const BEGIN: &str = "
+    INSERT INTO write_operations
+        (user_id, request_id, kind, state, epoch, attempt_id, lease_until, fingerprint,
+         entity_type, extension, entity_id, blob_key, event_id, occurred_at)
+    SELECT user_id, request_id, 'create', 'PENDING', 1, attempt_id,
+           clock_timestamp() + make_interval(secs => $1), fingerprint,
+           entity_type, extension, entity_id, blob_key, event_id, clock_timestamp()
+    FROM unnest($2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::text[], $7::text[],
+                $8::uuid[], $9::text[], $10::uuid[])
+        AS i (user_id, request_id, attempt_id, fingerprint, entity_type, extension,
+              entity_id, blob_key, event_id)
+    ON CONFLICT (user_id, request_id) DO NOTHING
+    RETURNING user_id, request_id, occurred_at, (SELECT phase FROM storage_phase) AS phase";
+
+/// The operation that somebody has begun before, held until we know what to do about it.
+const FIND: &str = "
+    SELECT o.*, (SELECT phase FROM storage_phase) AS phase,
+           extract(epoch FROM o.lease_until - clock_timestamp())::float8 AS lease_left
+    FROM write_operations o
+    WHERE user_id = $1 AND request_id = $2
+    FOR UPDATE";
+
+/// The next attempt. The event keeps its id and time; entity and key are fresh, so that whatever
+/// the last attempt still does cannot touch them.
+const TAKE_OVER: &str = "
+    UPDATE write_operations
+    SET state = 'PENDING', epoch = epoch + 1, attempt_id = $3, entity_id = $4, blob_key = $5,
+        lease_until = clock_timestamp() + make_interval(secs => $6),
+        updated_at = clock_timestamp()
+    WHERE user_id = $1 AND request_id = $2
+    RETURNING epoch";
+
+#[derive(Clone)]
+pub(super) struct Beginner {
+    pub(super) pool: PgPool,
+    pub(super) times: ProtocolArgs,
+    pub(super) ids: Arc<dyn IdGenerator>,
+}
+
+/// What is decided for an attempt before it is written down.
+struct Plan {
+    entity_id: Uuid,
+    key: BlobKey,
+    event_id: Uuid,
+}
+
+impl Beginner {
+    /// Begins a batch of different operations.
+    pub(super) async fn begin_all(&self, batch: Vec<Intent>) -> Vec<Result<Begun, Error>> {
+        let mut fresh = match self.insert(&batch).await {
+            Ok(fresh) => fresh,
+            // One intent that the database refuses must not fail the others.
+            Err(_) if batch.len() > 1 => HashMap::new(),
+            Err(error) => return vec![Err(error)],
+        };
+        let mut answers = Vec::with_capacity(batch.len());
+        for intent in batch {
+            answers.push(match fresh.remove(&intent.operation) {
+                Some(started) => Ok(Begun::Started(started)),
+                None => self.begin_again(&intent).await,
+            });
+        }
+        answers
+    }
+
+    async fn insert(&self, batch: &[Intent]) -> Result<HashMap<OperationId, Started>, Error> {
+        let mut plans = Vec::with_capacity(batch.len());
+        for intent in batch {
+            plans.push(self.plan(intent)?);
+        }
+        let column = |value: fn(&Intent) -> &str| batch.iter().map(value).collect::<Vec<_>>();
+        let fingerprints: Vec<&[u8]> = batch
+            .iter()
+            .map(|i| i.fingerprint.as_bytes().as_slice())
+            .collect();
+        let rows = sqlx::query(BEGIN)
+            .bind(self.times.operation_lease_secs)
+            .bind(column(|i| i.operation.user.as_str()))
+            .bind(
+                batch
+                    .iter()
+                    .map(|i| i.operation.request)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(batch.iter().map(|i| i.attempt_id).collect::<Vec<_>>())
+            .bind(fingerprints)
+            .bind(column(|i| i.entity_type.as_str()))
+            .bind(column(|i| i.extension.as_str()))
+            .bind(plans.iter().map(|p| p.entity_id).collect::<Vec<_>>())
+            .bind(plans.iter().map(|p| p.key.as_str()).collect::<Vec<_>>())
+            .bind(plans.iter().map(|p| p.event_id).collect::<Vec<_>>())
+            .fetch_all(&self.pool)
+            .await?;
+
+        let mut inserted: HashMap<(String, Uuid), (DateTime<Utc>, Phase)> = HashMap::new();
+        for row in rows {
+            let id = (row.try_get("user_id")?, row.try_get("request_id")?);
+            inserted.insert(id, (row.try_get("occurred_at")?, rows::phase(&row)?));
+        }
+        let started = batch.iter().zip(plans).filter_map(|(intent, plan)| {
+            let id = (
+                intent.operation.user.as_str().to_owned(),
+                intent.operation.request,
+            );
+            let (occurred_at, phase) = inserted.remove(&id)?;
+            let attempt = Attempt {
+                operation: intent.operation.clone(),
+                epoch: 1,
+            };
+            let Plan {
+                entity_id,
+                key,
+                event_id,
+            } = plan;
+            let started = Started {
+                attempt,
+                entity_id,
+                key,
+                event_id,
+                occurred_at,
+                phase,
+            };
+            Some((intent.operation.clone(), started))
+        });
+        Ok(started.collect())
+    }
+
+    /// Somebody has begun this operation before: the same caller again, or one that is gone.
+    async fn begin_again(&self, intent: &Intent) -> Result<Begun, Error> {
+        let OperationId { user, request } = &intent.operation;
+        let mut transaction = self.pool.begin().await?;
+        let found = sqlx::query(FIND)
+            .bind(user.as_str())
+            .bind(request)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = found else {
+            // Forgotten since we looked, or the batch failed before it was written.
+            transaction.rollback().await?;
+            let mut fresh = self.insert(std::slice::from_ref(intent)).await?;
+            return fresh
+                .remove(&intent.operation)
+                .map(Begun::Started)
+                .ok_or(Error::Fenced);
+        };
+        if row.try_get::<Vec<u8>, _>("fingerprint")? != intent.fingerprint.as_bytes() {
+            return Err(Error::RequestIdReused);
+        }
+        let begun = match row.try_get("state")? {
+            "COMMITTED" | "DONE" => {
+                let entity = rows::answer(&mut transaction, &row).await?;
+                let pending_event = rows::pending_event(&row)?;
+                Begun::Committed(Box::new(Committed {
+                    entity,
+                    pending_event,
+                }))
+            }
+            "PENDING" if row.try_get::<Uuid, _>("attempt_id")? == intent.attempt_id => {
+                Begun::Started(started(intent, &row)?)
+            }
+            "PENDING" if row.try_get::<f64, _>("lease_left")? > 0.0 => {
+                let left = row.try_get::<f64, _>("lease_left")?;
+                Begun::InProgress {
+                    retry_after: Duration::from_secs_f64(left),
+                }
+            }
+            _ => Begun::Started(self.take_over(&mut transaction, intent, &row).await?),
+        };
+        transaction.commit().await?;
+        Ok(begun)
+    }
+
+    async fn take_over(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        intent: &Intent,
+        row: &PgRow,
+    ) -> Result<Started, Error> {
+        let old_key: &str = row.try_get("blob_key")?;
+        rows::give_up_key(transaction, old_key, self.times.blob_settle_secs).await?;
+        let plan = self.plan(intent)?;
+        let epoch = sqlx::query_scalar(TAKE_OVER)
+            .bind(intent.operation.user.as_str())
+            .bind(intent.operation.request)
+            .bind(intent.attempt_id)
+            .bind(plan.entity_id)
+            .bind(plan.key.as_str())
+            .bind(self.times.operation_lease_secs)
+            .fetch_one(&mut **transaction)
+            .await?;
+        Ok(Started {
+            attempt: Attempt {
+                operation: intent.operation.clone(),
+                epoch,
+            },
+            entity_id: plan.entity_id,
+            key: plan.key,
+            event_id: row.try_get("event_id")?,
+            occurred_at: row.try_get("occurred_at")?,
+            phase: rows::phase(row)?,
+        })
+    }
+
+    fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
+        let entity_id = self.ids.next_id();
+        let user: &UserId = &intent.operation.user;
+        let key = BlobKey::build(
+            user,
+            &intent.entity_type,
+            &entity_id.to_string(),
+            &intent.extension,
+        )
+        .map_err(|why| synap_proto::field::Violation::new("extension", why))?;
+        Ok(Plan {
+            entity_id,
+            key,
+            event_id: self.ids.next_id(),
+        })
+    }
+}
+
+/// The attempt as it was written down: the reply to its begin was lost.
+fn started(intent: &Intent, row: &PgRow) -> Result<Started, Error> {
+    let key: String = row.try_get("blob_key")?;
+    Ok(Started {
+        attempt: Attempt {
+            operation: intent.operation.clone(),
+            epoch: row.try_get("epoch")?,
+        },
+        entity_id: row.try_get("entity_id")?,
+        key: BlobKey::parse(key).map_err(|why| rows::corrupt("write_operations", why))?,
+        event_id: row.try_get("event_id")?,
+        occurred_at: row.try_get("occurred_at")?,
+        phase: rows::phase(row)?,
+    })
+}

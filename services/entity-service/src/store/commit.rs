@@ -1,0 +1,222 @@
+//! Step 3: the pivot.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use super::rows;
+use crate::{
+    config::ProtocolArgs,
+    domain::{Attempt, Change, Entity, OperationId},
+    error::Error,
+};
+
+/// One statement is the transaction: each operation whose newest attempt this is becomes COMMITTED,
+/// and only those get their rows. An operation that is not in the answer has written nothing.
+const PIVOT: &str = "
+    WITH input AS (
+        SELECT * FROM unnest($2::text[], $3::uuid[], $4::int8[], $5::text[], $6::text[], $7::text[],
+                             $8::text[], $9::text[], $10::text[], $11::int8[], $12::text[],
+                             $13::text[], $14::text[], $15::text[], $16::text[])
+            AS i (user_id, request_id, epoch, phase, title, preview, tags, file_url, file_path,
+                  file_size, file_type, checksum, content_block, event_type, event_data)
+    ),
+    pivot AS (
+        UPDATE write_operations o
+        SET state = 'COMMITTED', committed_epoch = o.epoch, entity_version = 1,
+            event_type = i.event_type, event_data = i.event_data::jsonb,
+            lease_until = clock_timestamp() + make_interval(secs => $1),
+            updated_at = clock_timestamp()
+        FROM input i
+        WHERE o.user_id = i.user_id AND o.request_id = i.request_id
+          AND o.epoch = i.epoch AND o.state = 'PENDING'
+          AND i.phase = (SELECT phase FROM storage_phase)
+        RETURNING o.user_id, o.request_id, o.entity_id, o.entity_type, o.occurred_at, i.title,
+            i.preview, ARRAY(SELECT jsonb_array_elements_text(i.tags::jsonb)) AS tags,
+            i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.content_block
+    ),
+    entity AS (
+        INSERT INTO entities (id, user_id, type, title, preview, tags, version, created_at,
+                              updated_at, file_url, file_path, file_size, file_type, checksum)
+        SELECT entity_id, user_id, entity_type, title, preview, tags, 1, occurred_at,
+               occurred_at, file_url, file_path, file_size, file_type, checksum
+        FROM pivot
+    ),
+    revision AS (
+        INSERT INTO entity_revisions (entity_id, version, user_id, title, preview, tags, file_url,
+                                      file_path, file_size, file_type, checksum, created_at)
+        SELECT entity_id, 1, user_id, title, preview, tags, file_url, file_path, file_size,
+               file_type, checksum, occurred_at
+        FROM pivot
+    ),
+    block AS (
+        INSERT INTO content_blocks (entity_id, content, content_type, mime_type, size_bytes,
+                                    checksum, uploaded_at, last_modified_at)
+        SELECT entity_id, content_block, 'markdown', 'text/markdown', octet_length(content_block),
+               checksum, occurred_at, occurred_at
+        FROM pivot WHERE content_block IS NOT NULL
+    )
+    SELECT user_id, request_id, entity_id, entity_type, occurred_at FROM pivot";
+
+/// What stands in the way of a commit that did nothing.
+const FIND: &str = "
+    SELECT o.*, (SELECT phase FROM storage_phase) AS phase
+    FROM write_operations o
+    WHERE user_id = $1 AND request_id = $2";
+
+/// A body of this size gets a statement of its own: a batch's parameters stay far from
+/// PostgreSQL's limit of 1 GiB a message, and nobody waits for somebody else's upload.
+const LARGE_BODY: usize = 256 * 1024;
+
+#[derive(Clone)]
+pub(super) struct Committer {
+    pub(super) pool: PgPool,
+    pub(super) times: ProtocolArgs,
+}
+
+struct Written {
+    entity_id: Uuid,
+    entity_type: String,
+    occurred_at: DateTime<Utc>,
+}
+
+impl Committer {
+    /// Commits a batch of different operations.
+    pub(super) async fn commit_all(&self, batch: Vec<Change>) -> Vec<Result<Entity, Error>> {
+        let is_large = |change: &Change| {
+            change
+                .create
+                .content_block
+                .as_ref()
+                .is_some_and(|b| b.len() > LARGE_BODY)
+        };
+        let small: Vec<&Change> = batch.iter().filter(|change| !is_large(change)).collect();
+        // One change that the database refuses must not fail the others: each is then tried alone.
+        let mut written = match small.len() {
+            0 | 1 => HashMap::new(),
+            _ => self.write(&small).await.unwrap_or_default(),
+        };
+        let mut answers = Vec::with_capacity(batch.len());
+        for change in batch {
+            answers.push(match written.remove(&change.attempt.operation) {
+                Some(written) => Ok(written_entity(change, written)),
+                None => self.commit_one(change).await,
+            });
+        }
+        answers
+    }
+
+    async fn commit_one(&self, change: Change) -> Result<Entity, Error> {
+        match self
+            .write(&[&change])
+            .await?
+            .remove(&change.attempt.operation)
+        {
+            Some(written) => Ok(written_entity(change, written)),
+            None => self.explain(&change).await,
+        }
+    }
+
+    async fn write(&self, batch: &[&Change]) -> Result<HashMap<OperationId, Written>, Error> {
+        let text = |value: fn(&Change) -> Option<&str>| {
+            batch.iter().map(|change| value(change)).collect::<Vec<_>>()
+        };
+        let file = |value: fn(&crate::domain::File) -> Option<&str>| {
+            batch
+                .iter()
+                .map(|c| c.create.file.as_ref().and_then(value))
+                .collect::<Vec<_>>()
+        };
+        let tags: Vec<String> = batch
+            .iter()
+            .map(|c| serde_json::Value::from(c.create.tags.as_slice()).to_string())
+            .collect();
+        let sizes: Vec<Option<i64>> = batch
+            .iter()
+            .map(|c| c.create.file.as_ref().map(|file| file.size))
+            .collect();
+        let rows = sqlx::query(PIVOT)
+            .bind(self.times.event_lease_secs)
+            .bind(text(|c| Some(c.attempt.operation.user.as_str())))
+            .bind(
+                batch
+                    .iter()
+                    .map(|c| c.attempt.operation.request)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(batch.iter().map(|c| c.attempt.epoch).collect::<Vec<_>>())
+            .bind(text(|c| Some(c.phase.name())))
+            .bind(text(|c| c.create.title.as_deref()))
+            .bind(text(|c| Some(&c.create.preview)))
+            .bind(tags)
+            .bind(file(|f| f.url.as_deref()))
+            .bind(file(|f| Some(&f.path)))
+            .bind(sizes)
+            .bind(file(|f| Some(&f.file_type)))
+            .bind(file(|f| Some(&f.checksum)))
+            .bind(text(|c| c.create.content_block.as_deref()))
+            .bind(text(|c| Some(&c.event.event_type)))
+            .bind(text(|c| Some(&c.event.data)))
+            .fetch_all(&self.pool)
+            .await?;
+
+        let mut by_id = HashMap::new();
+        for row in rows {
+            let id: (String, Uuid) = (row.try_get("user_id")?, row.try_get("request_id")?);
+            let written = Written {
+                entity_id: row.try_get("entity_id")?,
+                entity_type: row.try_get("entity_type")?,
+                occurred_at: row.try_get("occurred_at")?,
+            };
+            by_id.insert(id, written);
+        }
+        let of = |change: &&Change| {
+            let Attempt { operation, .. } = &change.attempt;
+            let id = (operation.user.as_str().to_owned(), operation.request);
+            Some((operation.clone(), by_id.remove(&id)?))
+        };
+        Ok(batch.iter().filter_map(of).collect())
+    }
+
+    /// Nothing was written: because it had been before, or because it must not be.
+    async fn explain(&self, change: &Change) -> Result<Entity, Error> {
+        let Attempt { operation, epoch } = &change.attempt;
+        let mut connection = self.pool.acquire().await?;
+        let row = sqlx::query(FIND)
+            .bind(operation.user.as_str())
+            .bind(operation.request)
+            .fetch_optional(&mut *connection)
+            .await?
+            .ok_or(Error::Fenced)?;
+        if row.try_get::<Option<i64>, _>("committed_epoch")? == Some(*epoch) {
+            // The reply to the first commit was lost.
+            return rows::answer(&mut connection, &row).await;
+        }
+        let pending = row.try_get::<&str, _>("state")? == "PENDING"
+            && row.try_get::<i64, _>("epoch")? == *epoch;
+        Err(if pending {
+            Error::PhaseChanged
+        } else {
+            Error::Fenced
+        })
+    }
+}
+
+fn written_entity(change: Change, written: Written) -> Entity {
+    let draft = change.create;
+    Entity {
+        id: written.entity_id,
+        user_id: change.attempt.operation.user.as_str().to_owned(),
+        entity_type: written.entity_type,
+        title: draft.title,
+        preview: Some(draft.preview),
+        tags: draft.tags,
+        file: draft.file,
+        version: 1,
+        created_at: written.occurred_at,
+        updated_at: written.occurred_at,
+        deleted_at: None,
+    }
+}

@@ -1,0 +1,38 @@
+//! Reading entities.
+
+use sqlx::Row as _;
+use synap_types::UserId;
+use uuid::Uuid;
+
+use super::{Store, rows};
+use crate::{domain::Entity, error::Error};
+
+const GET: &str = "
+    SELECT e.*, b.content AS content_block
+    FROM entities e
+    LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND e.file_path IS NULL
+    WHERE e.id = $1 AND e.user_id = $2 AND e.deleted_at IS NULL";
+
+impl Store {
+    /// Reads one entity of one user, and its body from content_blocks if that is asked for and the
+    /// entity has no file. `None` if there is none, it is deleted, or it is another user's.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.entity.get", skip_all, err(level = "debug"))]
+    pub async fn entity(
+        &self,
+        user: &UserId,
+        id: Uuid,
+        with_content_block: bool,
+    ) -> Result<Option<(Entity, Option<String>)>, Error> {
+        let row = sqlx::query(GET)
+            .bind(id)
+            .bind(user.as_str())
+            .bind(with_content_block)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| Ok((rows::entity(&row)?, row.try_get("content_block")?)))
+            .transpose()
+    }
+}

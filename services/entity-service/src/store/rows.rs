@@ -1,0 +1,127 @@
+//! How rows become what the domain speaks of; shared by the use cases.
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use synap_types::UserId;
+
+use crate::{
+    domain::{Attempt, Entity, EventDraft, File, OperationId, PendingEvent, Phase},
+    error::Error,
+};
+
+/// A key that no row will ever name: deleted now, and again when its writer can no longer be
+/// uploading.
+const GIVE_UP_KEY: &str = "
+    INSERT INTO blob_gc (key, not_before, settled_at)
+    VALUES ($1, clock_timestamp(), clock_timestamp() + make_interval(secs => $2))
+    ON CONFLICT (key) DO NOTHING";
+
+/// The entity as the operation wrote it, whatever became of it since.
+const ANSWER: &str = "
+    SELECT r.entity_id AS id, r.user_id, e.type, r.title, r.preview, r.tags, r.file_url,
+           r.file_path, r.file_size, r.file_type, r.checksum, r.version, e.created_at,
+           r.created_at AS updated_at, NULL::timestamptz AS deleted_at
+    FROM entity_revisions r JOIN entities e ON e.id = r.entity_id
+    WHERE r.entity_id = $1 AND r.version = $2 AND r.user_id = $3";
+
+pub(super) async fn give_up_key(
+    connection: &mut PgConnection,
+    key: &str,
+    settle_secs: f64,
+) -> Result<(), Error> {
+    sqlx::query(GIVE_UP_KEY)
+        .bind(key)
+        .bind(settle_secs)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn answer(
+    connection: &mut PgConnection,
+    operation: &PgRow,
+) -> Result<Entity, Error> {
+    let row = sqlx::query(ANSWER)
+        .bind(operation.try_get::<uuid::Uuid, _>("entity_id")?)
+        .bind(operation.try_get::<Option<i32>, _>("entity_version")?)
+        .bind(operation.try_get::<&str, _>("user_id")?)
+        .fetch_optional(connection)
+        .await?
+        .ok_or(Error::EntityNotFound)?;
+    entity(&row)
+}
+
+pub(super) fn entity(row: &PgRow) -> Result<Entity, Error> {
+    let path: Option<String> = row.try_get("file_path")?;
+    let file = match path {
+        None => None,
+        Some(path) => Some(File {
+            url: row.try_get("file_url")?,
+            path,
+            // Early V0.3 may have left these out; readers find out from the blob.
+            size: row
+                .try_get::<Option<i64>, _>("file_size")?
+                .unwrap_or_default(),
+            file_type: row
+                .try_get::<Option<String>, _>("file_type")?
+                .unwrap_or_default(),
+            checksum: row
+                .try_get::<Option<String>, _>("checksum")?
+                .unwrap_or_default(),
+        }),
+    };
+    Ok(Entity {
+        id: row.try_get("id")?,
+        user_id: row.try_get("user_id")?,
+        entity_type: row.try_get("type")?,
+        title: row.try_get("title")?,
+        preview: row.try_get("preview")?,
+        tags: row.try_get("tags")?,
+        file,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        deleted_at: row.try_get("deleted_at")?,
+    })
+}
+
+/// The event of a committed operation; `None` once it is done.
+pub(super) fn pending_event(row: &PgRow) -> Result<Option<PendingEvent>, Error> {
+    if row.try_get::<&str, _>("state")? != "COMMITTED" {
+        return Ok(None);
+    }
+    let user: String = row.try_get("user_id")?;
+    let user = UserId::parse(user).map_err(|why| corrupt("write_operations", why))?;
+    let operation = OperationId {
+        user,
+        request: row.try_get("request_id")?,
+    };
+    Ok(Some(PendingEvent {
+        attempt: Attempt {
+            operation,
+            epoch: row.try_get("epoch")?,
+        },
+        event_id: row.try_get("event_id")?,
+        entity_type: row.try_get("entity_type")?,
+        entity_id: row.try_get("entity_id")?,
+        version: row.try_get("entity_version")?,
+        occurred_at: row.try_get("occurred_at")?,
+        event: EventDraft {
+            event_type: row.try_get("event_type")?,
+            data: row
+                .try_get::<serde_json::Value, _>("event_data")?
+                .to_string(),
+        },
+    }))
+}
+
+pub(super) fn phase(row: &PgRow) -> Result<Phase, Error> {
+    let name: &str = row.try_get("phase")?;
+    Phase::by_name(name).ok_or_else(|| corrupt("storage_phase", name))
+}
+
+pub(super) fn corrupt(table: &'static str, what: impl std::fmt::Display) -> Error {
+    Error::CorruptRow {
+        table,
+        what: what.to_string(),
+    }
+}

@@ -1,0 +1,78 @@
+//! How an operation ends: finished after its event is appended, or given up before its pivot.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::{Store, rows};
+use crate::{
+    domain::{Attempt, OperationId},
+    error::Error,
+};
+
+/// Epochs are not compared: an appended event is appended, whoever did it.
+const FINISH: &str = "
+    UPDATE write_operations o
+    SET state = 'DONE', updated_at = clock_timestamp()
+    FROM unnest($1::text[], $2::uuid[]) AS i (user_id, request_id)
+    WHERE o.user_id = i.user_id AND o.request_id = i.request_id AND o.state = 'COMMITTED'";
+
+const FIND: &str = "
+    SELECT state, epoch, blob_key FROM write_operations
+    WHERE user_id = $1 AND request_id = $2
+    FOR UPDATE";
+
+const ABORT: &str = "
+    UPDATE write_operations SET state = 'ABORTED', updated_at = clock_timestamp()
+    WHERE user_id = $1 AND request_id = $2";
+
+impl Store {
+    /// Step 5: the events of these operations are in the event store.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.operation.finish", skip_all, err(level = "debug"))]
+    pub async fn finish(&self, operations: &[OperationId]) -> Result<(), Error> {
+        // In one order for all replicas, so that two batches cannot wait for each other.
+        let mut operations: Vec<&OperationId> = operations.iter().collect();
+        operations.sort_unstable_by_key(|id| (id.user.as_str(), id.request));
+        let users: Vec<&str> = operations.iter().map(|id| id.user.as_str()).collect();
+        let requests: Vec<Uuid> = operations.iter().map(|id| id.request).collect();
+        sqlx::query(FINISH)
+            .bind(users)
+            .bind(requests)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Gives up an attempt before its pivot: it cannot commit any more, and its key will be
+    /// deleted. An attempt that was taken over, or that nobody knows, is given up already.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyCommitted`] if the operation is committed.
+    #[tracing::instrument(name = "db.operation.abort", skip_all, err(level = "debug"))]
+    pub async fn abort(&self, attempt: &Attempt) -> Result<(), Error> {
+        let OperationId { user, request } = &attempt.operation;
+        let mut transaction = self.pool.begin().await?;
+        let row = sqlx::query(FIND)
+            .bind(user.as_str())
+            .bind(request)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        match row.try_get("state")? {
+            "COMMITTED" | "DONE" => return Err(Error::AlreadyCommitted),
+            "PENDING" if row.try_get::<i64, _>("epoch")? == attempt.epoch => {}
+            _ => return Ok(()),
+        }
+        let key: &str = row.try_get("blob_key")?;
+        rows::give_up_key(&mut transaction, key, self.times.blob_settle_secs).await?;
+        sqlx::query(ABORT)
+            .bind(user.as_str())
+            .bind(request)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! What an operator wants to know.
+
+use sqlx::Row as _;
+
+use super::{Store, rows};
+use crate::{domain::StorageStatus, error::Error};
+
+const STATUS: &str = "
+    SELECT (SELECT phase FROM storage_phase) AS phase,
+           (SELECT count(*) FROM write_operations WHERE state = 'PENDING') AS pending,
+           (SELECT count(*) FROM write_operations WHERE state = 'COMMITTED') AS committed,
+           (SELECT count(*) FROM blob_gc) AS deletions";
+
+impl Store {
+    /// The storage phase and the depth of the recovery queues.
+    ///
+    /// # Errors
+    /// The database's.
+    #[tracing::instrument(name = "db.storage.status", skip_all, err(level = "debug"))]
+    pub async fn status(&self) -> Result<StorageStatus, Error> {
+        let row = sqlx::query(STATUS).fetch_one(&self.pool).await?;
+        Ok(StorageStatus {
+            phase: rows::phase(&row)?,
+            pending_operations: row.try_get("pending")?,
+            committed_operations: row.try_get("committed")?,
+            blob_deletions: row.try_get("deletions")?,
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Streams and events, checked: whatever has one of these types can be stored.
+
+mod event;
+mod json;
+
+use synap_types::{EntityType, UserId};
+use uuid::Uuid;
+
+pub(crate) use event::{EventType, NewEvent, Source, StoredEvent};
+pub(crate) use json::JsonObject;
+
+/// Events of one append at most.
+pub(crate) const MAX_EVENTS: usize = 1_000;
+/// Streams of one request at most.
+pub(crate) const MAX_STREAMS: usize = 100;
+/// Events that one read answers at most.
+pub(crate) const MAX_READ: u32 = 10_000;
+/// Bytes of an event's data at most: events hold references and deltas, not whole objects.
+pub(crate) const MAX_DATA_BYTES: usize = 64 * 1024;
+/// Bytes of an event's metadata at most.
+pub(crate) const MAX_METADATA_BYTES: usize = 8 * 1024;
+
+/// The aggregate whose events form one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct StreamId {
+    pub(crate) aggregate_type: EntityType,
+    pub(crate) aggregate_id: Uuid,
+}
+
+/// What a stream's version must be before an append. A stream without events has version 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Any,
+    /// At least 1.
+    Exists,
+    Exact(i64),
+}
+
+impl Expected {
+    pub(crate) fn allows(self, version: i64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exists => version > 0,
+            Self::Exact(expected) => version == expected,
+        }
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Exists => f.write_str("exists"),
+            Self::Exact(version) => version.fmt(f),
+        }
+    }
+}
+
+/// Events for one stream: all of them are appended or none.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamAppend {
+    pub(crate) stream: StreamId,
+    pub(crate) user: UserId,
+    pub(crate) expected: Expected,
+    /// 1 to [`MAX_EVENTS`].
+    pub(crate) events: Vec<NewEvent>,
+}
+
+impl StreamAppend {
+    /// How many events.
+    pub(crate) fn size(&self) -> i64 {
+        // At most MAX_EVENTS.
+        i64::try_from(self.events.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The bytes of data and metadata.
+    pub(crate) fn json_bytes(&self) -> usize {
+        let bytes = |event: &NewEvent| event.data.as_str().len() + event.metadata.as_str().len();
+        self.events.iter().map(bytes).sum()
+    }
+}
+
+/// Where the events of one append are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) first_version: i64,
+    pub(crate) last_version: i64,
+    /// They had been stored before.
+    pub(crate) duplicate: bool,
+}

@@ -1,0 +1,29 @@
+//! event-service: what happened to each aggregate, once and in order.
+//!
+//! In reading order:
+//!
+//! 1. [`Config`] says where to listen and which database to use; [`Service`] puts the parts
+//!    together and runs them.
+//! 2. `grpc` validates a request into the types of `domain`, calls the `store`, and maps what comes
+//!    back; `error` says what each failure looks like on the wire.
+//! 3. `store/append` groups the appends of concurrent callers into one statement, `append.sql`,
+//!    which is the heart of the service; `store/read` reads streams in pages.
+//! 4. `migrations/event` has the tables. They live in the schema `event_store`.
+//!
+//! **Exactly once.** An event id is stored once, whatever happens: the ledger (`event_ids`) and
+//! the event are written in one transaction. A repeat with the same body gets the stored versions
+//! and `duplicate = true`, also when only the reply to the first attempt was lost. The body is the
+//! stream, the user and every field of the event; JSON is compared by value, not by spelling.
+//!
+//! **In order.** The versions of a stream count from 1 without gaps. All events together are
+//! ordered by `(xid, pos)`, which agrees with the versions of every stream.
+
+mod config;
+mod domain;
+mod error;
+mod grpc;
+mod service;
+mod store;
+
+pub use config::{Config, DatabaseUrl};
+pub use service::{MIGRATION_TABLE, MIGRATOR, Service, StartError, migrate};

@@ -1,0 +1,148 @@
+//! The parts put together: port, pool, migrations, server.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use sqlx::{PgPool, migrate::Migrator};
+use synap_postgres::{InvalidUrl, MigrateError, PoolOptions, is_transient};
+use synap_proto::event::event_service_server::EventServiceServer;
+use synap_rpc::Server;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, config::DatabaseUrl, grpc::EventApi, store::Store};
+
+const NAME: &str = "event-service";
+
+/// What `migrations/event` brings the database to.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/event");
+
+/// The table of applied migrations, in the schema that the connection uses first.
+pub const MIGRATION_TABLE: &str = "_event_migrations";
+
+/// How long the connections have to say goodbye when the service ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why the service could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The port could not be opened.
+    #[error(transparent)]
+    Listen(#[from] io::Error),
+    /// The database's URL cannot be used.
+    #[error(transparent)]
+    DatabaseUrl(#[from] InvalidUrl),
+    /// The database was reached and cannot be migrated; waiting would not help.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The server broke.
+    #[error("event-service stopped serving: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Brings the database to the newest migration.
+///
+/// # Errors
+/// See [`synap_postgres::migrate`].
+pub async fn migrate(url: &str) -> Result<(), MigrateError> {
+    synap_postgres::migrate(url, &MIGRATOR, MIGRATION_TABLE).await
+}
+
+/// event-service with its port open.
+pub struct Service {
+    server: Server,
+    local_addr: SocketAddr,
+    pool: PgPool,
+    config: Config,
+}
+
+impl Service {
+    /// Opens the port. The database need not be there yet.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`] or [`StartError::DatabaseUrl`].
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let pool = synap_postgres::connect_pool(
+            config.database_url.expose(),
+            &PoolOptions {
+                max_connections: config.database_connections,
+                ..PoolOptions::new("synap-event")
+            },
+        )?;
+        let server = Server::bind(NAME, config.listen, &config.server).await?;
+        let local_addr = server.local_addr()?;
+        Ok(Self { server, local_addr, pool, config })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `stop` is cancelled. Ready once the database is there with every migration
+    /// applied, and again whenever it comes back.
+    ///
+    /// # Errors
+    /// [`StartError::Migrate`] or [`StartError::Serve`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
+        let Self { server, local_addr, pool, config } = self;
+        tracing::info!(
+            server.address = %local_addr.ip(),
+            server.port = local_addr.port(),
+            "event-service listens"
+        );
+        let store = Store::new(pool.clone(), config.group_commit());
+        let serving =
+            server.add_service(EventServiceServer::new(EventApi::new(store))).serve(stop, || {
+                let pool = pool.clone();
+                async move {
+                    synap_postgres::migrations_current(&pool, &MIGRATOR, MIGRATION_TABLE)
+                        .await
+                        .unwrap_or(false)
+                }
+            });
+        let served = async {
+            tokio::pin!(serving);
+            tokio::select! {
+                outcome = &mut serving => return Ok(outcome?),
+                migrated = migrate_patiently(&config.database_url), if config.auto_migrate => {
+                    migrated?;
+                }
+            }
+            Ok(serving.await?)
+        };
+        let outcome = served.await;
+        // A connection that hangs would hold up the end.
+        let _ = tokio::time::timeout(GOODBYE, pool.close()).await;
+        outcome
+    }
+}
+
+/// Migrates as soon as the database can be reached.
+async fn migrate_patiently(url: &DatabaseUrl) -> Result<(), MigrateError> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match migrate(url.expose()).await {
+            Err(error @ MigrateError::DatabaseNewer { .. }) => {
+                // A rolling update: the new schema serves the old release too.
+                tracing::warn!(reason = %error, "the database is ahead of this release");
+                return Ok(());
+            }
+            Err(error) if may_pass(&error) => {
+                tracing::warn!(reason = %error, "waiting for the database");
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+fn may_pass(error: &MigrateError) -> bool {
+    match error {
+        MigrateError::Failed { source, .. } | MigrateError::Database { source, .. } => {
+            is_transient(source)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,148 @@
+//! The event store in PostgreSQL.
+
+mod append;
+mod columns;
+mod read;
+
+pub(crate) use read::StreamRead;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected, constraint_name, is_transient};
+use synap_rpc::deadline;
+
+use uuid::Uuid;
+
+use crate::domain::{Appended, Expected, StreamId};
+use append::Job;
+
+/// The most that is waited for a connection: a suspended database needs seconds to wake up.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The event store.
+#[derive(Clone)]
+pub(crate) struct Store {
+    database: Database,
+    group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
+}
+
+impl Store {
+    /// Must be called within a Tokio runtime.
+    pub(crate) fn new(pool: PgPool, options: GroupCommitOptions) -> Self {
+        let database = Database { pool };
+        let runner = database.clone();
+        let group = GroupCommit::new(
+            options,
+            |job: &Job| job.append.stream.clone(),
+            move |jobs| {
+                let database = runner.clone();
+                async move { database.append_batch(jobs).await }
+            },
+        );
+        Self { database, group: Arc::new(group) }
+    }
+}
+
+#[derive(Clone)]
+struct Database {
+    pool: PgPool,
+}
+
+impl Database {
+    /// A connection, or in good time before the caller's deadline the news that there is none.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        let limit = patience().unwrap_or(ACQUIRE_LIMIT).min(ACQUIRE_LIMIT);
+        match tokio::time::timeout(limit, self.pool.acquire()).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+        }
+    }
+}
+
+/// How long the caller can be kept waiting and still be told why; `None` if it is in no hurry.
+fn patience() -> Option<Duration> {
+    let left = deadline::remaining()?;
+    Some(left.saturating_sub((left / 10).min(Duration::from_millis(100))))
+}
+
+/// What the database said; one error may be the answer to many callers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct DatabaseError(Arc<sqlx::Error>);
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl DatabaseError {
+    /// The database is not there or not in a state to work; the request has nothing to do with it.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        is_transient(&self.0)
+            || code.is_some_and(|code| {
+                // Out of disk, memory or connections.
+                code.starts_with("53")
+                    || matches!(
+                        &*code,
+                        "42P01" // undefined_table: not migrated yet
+                            | "3F000" // invalid_schema_name: neither
+                            | "3D000" // invalid_catalog_name: not created yet
+                            | "25006" // read_only_sql_transaction: a standby
+                    )
+            })
+    }
+
+    /// The same again, from the beginning, may meet another state: the connection was lost, locks
+    /// were in a circle, or an event of the append was stored by somebody else meanwhile.
+    fn may_repeat(&self) -> bool {
+        match &*self.0 {
+            // Waited for long enough.
+            sqlx::Error::PoolTimedOut => false,
+            error => is_transient(error) || constraint_name(error) == Some("event_ids_pkey"),
+        }
+    }
+
+    /// Whether it was the pool that had no connection to give.
+    fn is_exhausted(&self) -> bool {
+        matches!(&*self.0, sqlx::Error::PoolTimedOut)
+    }
+}
+
+/// Why events were not appended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// The stream is not where the caller expected it.
+    #[error("stream {} is at version {current}, expected {expected}", stream.aggregate_id)]
+    VersionConflict { stream: StreamId, current: i64, expected: Expected },
+    /// An event id is in the ledger for another body, or for a part of another append.
+    #[error("event {event_id} is stored already with another body or as part of another append")]
+    EventIdReused { event_id: Uuid },
+    /// The stream is another user's.
+    #[error("stream {} is not of this user", stream.aggregate_id)]
+    NotFound { stream: StreamId },
+    /// Others were in the way each time.
+    #[error("other appends were in the way each time")]
+    Unsettled,
+    /// The commit did not come in time.
+    #[error("the append was not committed in time")]
+    TimedOut,
+    /// There was no place in the queue, or the batch ended without an answer.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl AppendError {
+    fn may_repeat(&self) -> bool {
+        match self {
+            Self::Unsettled => true,
+            Self::Database(error) => error.may_repeat(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Appends: grouped where they are small, alone where they are large or of several streams.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sqlx::{Connection as _, PgConnection};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::{AppendError, Database, DatabaseError, Store, columns::Columns, patience};
+use crate::domain::{Appended, StreamAppend};
+
+/// An append goes into a group up to this size; more would keep the others of the group waiting,
+/// and a group of such fits into memory.
+const GROUPED_EVENTS: usize = 16;
+const GROUPED_BYTES: usize = 64 * 1024;
+
+/// Tries of one append, when others are in the way or a connection is lost.
+const TRIES: u32 = 4;
+
+/// What became of one append of a statement that did its work.
+type Outcome = Result<Appended, AppendError>;
+
+/// An append that waits for its group.
+pub(super) struct Job {
+    pub(super) append: StreamAppend,
+    /// Whether the database works on it. While not, a caller whose time is up is told that there is
+    /// no database, instead of that its time is up.
+    running: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Appends to one or more streams, each at most once in the list: all or nothing. Answers in
+    /// the order of the list.
+    ///
+    /// An append whose events are all stored already is answered with their versions; in a list, it
+    /// may stand beside ones that are new.
+    pub(crate) async fn append(
+        &self,
+        mut appends: Vec<StreamAppend>,
+    ) -> Result<Vec<Appended>, AppendError> {
+        let span = tracing::info_span!("db.event.append", count = appends.len());
+        if let [only] = &appends[..]
+            && only.events.len() <= GROUPED_EVENTS
+            && only.json_bytes() <= GROUPED_BYTES
+            && let Some(only) = appends.pop()
+        {
+            let appended = self.append_grouped(only).instrument(span).await?;
+            return Ok(vec![appended]);
+        }
+        self.database.append_all(&appends).instrument(span).await
+    }
+
+    async fn append_grouped(&self, append: StreamAppend) -> Outcome {
+        let running = Arc::new(AtomicBool::new(false));
+        let committed = self.group.submit(Job { append, running: Arc::clone(&running) });
+        let Some(limit) = patience() else {
+            return committed.await;
+        };
+        match tokio::time::timeout(limit, committed).await {
+            Ok(outcome) => outcome,
+            Err(_) if running.load(Ordering::Relaxed) => Err(AppendError::TimedOut),
+            Err(_) => Err(DatabaseError::from(sqlx::Error::PoolTimedOut).into()),
+        }
+    }
+}
+
+impl Database {
+    /// Appends of many callers, in one statement and one commit.
+    pub(super) async fn append_batch(&self, jobs: Vec<Job>) -> Vec<Outcome> {
+        let (appends, running): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.append, job.running)).unzip();
+        let set_running = |now| {
+            for flag in &running {
+                flag.store(now, Ordering::Relaxed);
+            }
+        };
+        let together = async {
+            let mut connection = self.acquire().await?;
+            set_running(true);
+            attempt(&mut connection, &appends).await
+        };
+        match together.await {
+            Ok(outcomes) => {
+                let mut settled = Vec::with_capacity(outcomes.len());
+                for (append, outcome) in appends.iter().zip(outcomes) {
+                    settled.push(match outcome {
+                        Err(AppendError::Unsettled) => self.append_one(append).await,
+                        outcome => outcome,
+                    });
+                }
+                settled
+            }
+            Err(error) if error.is_exhausted() => {
+                appends.iter().map(|_| Err(error.clone().into())).collect()
+            }
+            Err(error) => {
+                // One of them, or its neighbour in another replica, spoiled it for all.
+                tracing::debug!(reason = %error, count = appends.len(), "a group is taken apart");
+                set_running(false);
+                self.append_apart(&appends).await
+            }
+        }
+    }
+
+    async fn append_apart(&self, appends: &[StreamAppend]) -> Vec<Outcome> {
+        let mut settled = Vec::with_capacity(appends.len());
+        let mut down: Option<AppendError> = None;
+        for append in appends {
+            let outcome = match &down {
+                Some(error) => Err(error.clone()),
+                None => self.append_one(append).await,
+            };
+            if let Err(AppendError::Database(error)) = &outcome
+                && error.is_unavailable()
+            {
+                down = Some(error.clone().into());
+            }
+            settled.push(outcome);
+        }
+        settled
+    }
+
+    async fn append_one(&self, append: &StreamAppend) -> Outcome {
+        let appended = self.append_all(std::slice::from_ref(append)).await?;
+        appended.into_iter().next().ok_or(AppendError::Unsettled)
+    }
+
+    /// Tries until it is decided. A repeat is safe, also after a commit whose reply was lost: it
+    /// finds the events in the ledger.
+    async fn append_all(&self, appends: &[StreamAppend]) -> Result<Vec<Appended>, AppendError> {
+        let mut tries = 1;
+        loop {
+            match self.try_all(appends).await {
+                Err(error) if error.may_repeat() && tries < TRIES => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_all(&self, appends: &[StreamAppend]) -> Result<Vec<Appended>, AppendError> {
+        let mut connection = self.acquire().await?;
+        if appends.len() == 1 {
+            return attempt(&mut connection, appends).await?.into_iter().collect();
+        }
+        // Dropped without a commit, it is rolled back.
+        let mut transaction = connection.begin().await.map_err(DatabaseError::from)?;
+        let outcomes = attempt(&mut transaction, appends).await?;
+        let appended = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
+        transaction.commit().await.map_err(DatabaseError::from)?;
+        Ok(appended)
+    }
+}
+
+/// What `append.sql` says about one append.
+#[derive(sqlx::FromRow)]
+struct Row {
+    /// Appended now, up to this version.
+    last_version: Option<i64>,
+    /// How many of its events the ledger had.
+    known: Option<i64>,
+    /// All of them, in this order and with the same bodies.
+    repeated: Option<bool>,
+    /// The version before the first of them.
+    base: Option<i64>,
+    /// One of them, with another body if there is such.
+    other: Option<Uuid>,
+}
+
+/// Runs the statement and finds out why what was not appended was not.
+async fn attempt(
+    connection: &mut PgConnection,
+    appends: &[StreamAppend],
+) -> Result<Vec<Outcome>, DatabaseError> {
+    let rows: Vec<Row> =
+        Columns::of(appends).bind(include_str!("append.sql")).fetch_all(&mut *connection).await?;
+    let mut outcomes = Vec::with_capacity(rows.len());
+    for (append, row) in appends.iter().zip(rows) {
+        outcomes.push(match row {
+            Row { last_version: Some(last_version), .. } => Ok(Appended {
+                first_version: last_version - append.size() + 1,
+                last_version,
+                duplicate: false,
+            }),
+            Row { repeated: Some(true), base: Some(base), .. } => Ok(Appended {
+                first_version: base + 1,
+                last_version: base + append.size(),
+                duplicate: true,
+            }),
+            Row { known: Some(_), other: Some(event_id), .. } => {
+                Err(AppendError::EventIdReused { event_id })
+            }
+            _ => Err(why_not(connection, append).await?),
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Why the stream did not take an append. If nothing is in the way any more, it was somebody who
+/// came between; another try decides.
+async fn why_not(
+    connection: &mut PgConnection,
+    append: &StreamAppend,
+) -> Result<AppendError, DatabaseError> {
+    let head: Option<(i64, bool)> = sqlx::query_as(
+        "SELECT version, user_id = $3 FROM event_store.streams
+         WHERE aggregate_type = $1 AND aggregate_id = $2",
+    )
+    .bind(append.stream.aggregate_type.as_str())
+    .bind(append.stream.aggregate_id)
+    .bind(append.user.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let stream = append.stream.clone();
+    Ok(match head {
+        Some((_, false)) => AppendError::NotFound { stream },
+        head => {
+            let current = head.map_or(0, |(version, _)| version);
+            if append.expected.allows(current) {
+                AppendError::Unsettled
+            } else {
+                AppendError::VersionConflict { stream, current, expected: append.expected }
+            }
+        }
+    })
+}

@@ -1,0 +1,13 @@
+//! event-service as its callers see it: real gRPC on loopback, a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![expect(clippy::result_large_err, reason = "an answer a test looks at is not moved about")]
+
+mod append;
+mod harness;
+mod idempotency;
+mod operation;
+mod order;
+mod outage;
+mod read;
+mod validation;

@@ -1,0 +1,46 @@
+//! What the gateway can be told, by flag or environment.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use synap_auth::AuthArgs;
+use synap_rpc::ServerArgs;
+
+/// Configuration of the gateway.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Address to listen on for gRPC.
+    #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// Address to listen on for HTTP/JSON.
+    #[arg(long, env = "HTTP_LISTEN", default_value = "127.0.0.1:8080")]
+    pub http_listen: SocketAddr,
+    /// Where content-service is.
+    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
+    pub content_url: String,
+    /// Where entity-service is.
+    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
+    pub entity_url: String,
+    /// Where event-service is.
+    #[arg(long, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
+    pub event_url: String,
+    /// Who signs tokens.
+    #[command(flatten)]
+    pub auth: AuthArgs,
+    /// Bytes of a note's body at most. content-service has a limit of its own.
+    #[arg(long, env = "MAX_NOTE_BYTES", default_value_t = 16 * 1024 * 1024)]
+    pub max_note_bytes: usize,
+    /// Milliseconds that a write waits for the event store before it is acknowledged with
+    /// event_pending.
+    #[arg(long, env = "APPEND_TIMEOUT_MS", default_value_t = 2000)]
+    pub append_timeout_ms: u64,
+    /// Seconds between two looks for writes that a crash has left behind.
+    #[arg(long, env = "RECOVERY_INTERVAL_SECS", default_value_t = 5.0)]
+    pub recovery_interval_secs: f64,
+    /// Seconds that this grows to while nothing is found.
+    #[arg(long, env = "RECOVERY_MAX_INTERVAL_SECS", default_value_t = 30.0)]
+    pub recovery_max_interval_secs: f64,
+    /// The gRPC server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}

@@ -1,0 +1,43 @@
+//! synap.gateway.v1.NoteService
+
+use synap_proto::gateway::{
+    CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse,
+    note_service_server::NoteService,
+};
+use synap_types::UserId;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use crate::{error::Error, notes::NoteApi};
+
+/// The public API over gRPC.
+pub(crate) struct Notes {
+    pub(crate) api: NoteApi,
+}
+
+impl Notes {
+    async fn caller(&self, metadata: &MetadataMap) -> Result<UserId, Error> {
+        let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        self.api.caller(header).await
+    }
+}
+
+#[tonic::async_trait]
+impl NoteService for Notes {
+    async fn create_note(
+        &self,
+        request: Request<CreateNoteRequest>,
+    ) -> Result<Response<CreateNoteResponse>, Status> {
+        let user = self.caller(request.metadata()).await?;
+        let created = self.api.create(user, request.into_inner()).await?;
+        Ok(Response::new(created.into()))
+    }
+
+    async fn get_note(
+        &self,
+        request: Request<GetNoteRequest>,
+    ) -> Result<Response<GetNoteResponse>, Status> {
+        let user = self.caller(request.metadata()).await?;
+        let note = self.api.get(&user, &request.into_inner()).await?;
+        Ok(Response::new(GetNoteResponse { note: Some(note.into()) }))
+    }
+}

@@ -1,0 +1,26 @@
+//! The gateway: the public API, and the write protocol across the three services. It owns nothing.
+//!
+//! To follow a CreateNote, read in this order:
+//!
+//! 1. `grpc/notes.rs` (or `http/notes.rs`, the edge for V0.2's clients): who calls, and what is
+//!    asked for. Checks are in `domain.rs`.
+//! 2. `notes.rs`, then `saga`: the write protocol, step by step; `saga/create_note.rs` is CreateNote.
+//! 3. `clients/`: the three services, in the gateway's own words.
+//! 4. `recovery.rs`: what happens to a write whose gateway died.
+//!
+//! GetNote is `read_note.rs`.
+
+mod clients;
+mod config;
+mod domain;
+mod error;
+mod grpc;
+mod http;
+mod notes;
+mod read_note;
+mod recovery;
+mod saga;
+mod service;
+
+pub use config::Config;
+pub use service::Service;

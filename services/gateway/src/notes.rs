@@ -1,0 +1,62 @@
+//! What both edges, gRPC and HTTP, do with a note: know the caller, check the request, and pass it
+//! on.
+
+use std::sync::Arc;
+
+use synap_auth::Authenticator;
+use synap_proto::{
+    field,
+    gateway::{CreateNoteRequest, GetNoteRequest},
+};
+use synap_rpc::deadline;
+use synap_types::UserId;
+use tracing::Instrument as _;
+
+use crate::{
+    domain::{Note, NoteDraft},
+    error::Error,
+    read_note::Reader,
+    saga::{Created, Saga},
+};
+
+/// The public API, whatever it is spoken in.
+#[derive(Clone)]
+pub(crate) struct NoteApi {
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) saga: Saga,
+    pub(crate) reader: Reader,
+    pub(crate) max_note_bytes: usize,
+}
+
+impl NoteApi {
+    /// Who is calling, from the `authorization` header.
+    pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<UserId, Error> {
+        Ok(self.authenticator.authenticate(authorization).await?)
+    }
+
+    /// Stores a note.
+    pub(crate) async fn create(
+        &self,
+        user: UserId,
+        request: CreateNoteRequest,
+    ) -> Result<Created, Error> {
+        let request_id = field::optional_uuid("request_id", &request.request_id)?;
+        let request_id = request_id.unwrap_or_else(|| self.saga.ids.next_id());
+        let draft = NoteDraft::check(request, self.max_note_bytes)?;
+
+        // A write that has begun is carried to its end, even if its caller hangs up.
+        let saga = self.saga.clone();
+        let limit = deadline::remaining().unwrap_or_default();
+        let write = deadline::within(limit, async move {
+            saga.create_note(user, request_id, draft).await
+        });
+        let write = tokio::spawn(write.in_current_span());
+        write.await.map_err(|_| Error::contract("gateway", "the write ended early"))??
+    }
+
+    /// Reads a note.
+    pub(crate) async fn get(&self, user: &UserId, request: &GetNoteRequest) -> Result<Note, Error> {
+        let id = field::uuid("id", &request.id)?;
+        self.reader.note(user, id, request.include_content).await
+    }
+}

@@ -1,0 +1,153 @@
+//! All the wiring of the gateway, in one place.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use synap_auth::Authenticator;
+use synap_proto::gateway::note_service_server::NoteServiceServer;
+use synap_rpc::{Channel, Server};
+use synap_types::SystemIds;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clients::{ContentClient, EntityClient, EventClient},
+    config::Config,
+    grpc::Notes,
+    http::{Edge, EdgeOptions},
+    notes::NoteApi,
+    read_note::Reader,
+    recovery::Recovery,
+    saga::{Finisher, Saga},
+};
+
+/// The gateway, with its ports open.
+pub struct Service {
+    server: Server,
+    edge: Edge,
+    recovery: Recovery,
+    finishing: JoinHandle<()>,
+    readiness: Readiness,
+}
+
+/// The gateway can work when the content and entity services can. It does not need event-service:
+/// without it a write is acknowledged with `event_pending`.
+#[derive(Clone)]
+pub(crate) struct Readiness {
+    content: Channel,
+    entity: Channel,
+}
+
+impl Readiness {
+    pub(crate) async fn check(&self) -> bool {
+        let (content, entity) = tokio::join!(self.content.is_ready(), self.entity.is_ready());
+        content && entity
+    }
+}
+
+impl Service {
+    /// Opens the ports. The services may still be away: the gateway is not ready until they are.
+    ///
+    /// # Errors
+    /// If a port is taken, a URL is none, or the keys for tokens cannot be used.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let content_channel = Channel::connect("content-service", &config.content_url)?;
+        let entity_channel = Channel::connect("entity-service", &config.entity_url)?;
+        let event_channel = Channel::connect("event-service", &config.event_url)?;
+        let readiness =
+            Readiness { content: content_channel.clone(), entity: entity_channel.clone() };
+        let content = ContentClient::new(content_channel);
+        let entity = EntityClient::new(entity_channel);
+        let event = EventClient::new(event_channel);
+        let (finisher, finishing) = Finisher::start(entity.clone());
+
+        let api = NoteApi {
+            authenticator: Arc::new(Authenticator::new(&config.auth)?),
+            saga: Saga {
+                content: content.clone(),
+                entity: entity.clone(),
+                event: event.clone(),
+                finisher,
+                ids: Arc::new(SystemIds),
+                append_timeout: Duration::from_millis(config.append_timeout_ms),
+            },
+            reader: Reader { content: content.clone(), entity: entity.clone() },
+            max_note_bytes: config.max_note_bytes,
+        };
+        let recovery = Recovery {
+            content,
+            entity,
+            event,
+            ready: readiness.clone(),
+            interval: Duration::from_secs_f64(config.recovery_interval_secs),
+            max_interval: Duration::from_secs_f64(
+                config.recovery_max_interval_secs.max(config.recovery_interval_secs),
+            ),
+        };
+
+        let options = EdgeOptions {
+            listen: config.http_listen,
+            deadline: Duration::from_secs(config.server.default_deadline_secs),
+            max_concurrent: config.server.max_concurrent_calls,
+            grace: Duration::from_secs(config.server.shutdown_grace_secs),
+        };
+        let edge = Edge::bind(options, api.clone(), readiness.clone()).await?;
+        // Room for a note over its limit: the answer should name the field, not the message.
+        let max_message = config.max_note_bytes.saturating_mul(2).saturating_add(1024 * 1024);
+        let server = Server::bind("gateway", config.listen, &config.server).await?.add_service(
+            NoteServiceServer::new(Notes { api })
+                .max_decoding_message_size(max_message)
+                .max_encoding_message_size(usize::MAX),
+        );
+        Ok(Self { server, edge, recovery, finishing, readiness })
+    }
+
+    /// The gRPC address that is listened on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.server.local_addr()
+    }
+
+    /// The HTTP address that is listened on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn http_addr(&self) -> io::Result<SocketAddr> {
+        self.edge.local_addr()
+    }
+
+    /// Serves until `stop` is cancelled, drains, and finishes what was appended.
+    ///
+    /// # Errors
+    /// If a listener fails.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, edge, recovery, finishing, readiness } = self;
+        let recovering = tokio::spawn(recovery.run(stop.clone()));
+        let ready = || {
+            let readiness = readiness.clone();
+            async move { readiness.check().await }
+        };
+        // One that fails takes the other along.
+        let rpc = async {
+            let outcome = server.serve(stop.clone(), ready).await;
+            stop.cancel();
+            outcome
+        };
+        let http = async {
+            let outcome = edge.serve(stop.clone()).await;
+            stop.cancel();
+            outcome
+        };
+        let (rpc, http) = tokio::join!(rpc, http);
+        // The servers are gone, and with them every sender of the finisher.
+        let last = async {
+            let _ = recovering.await;
+            let _ = finishing.await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), last).await;
+        rpc?;
+        http?;
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The system under measurement: what `up` runs, on a database and a blob directory of its own.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use synap_auth::Secret;
+use synap_postgres::{ProvideOptions, Provided};
+use synap_proto::gateway::{CreateNoteRequest, note_service_client::NoteServiceClient};
+use synap_rpc::Channel;
+use synap_types::{SystemClock, UserId};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, metadata::MetadataValue};
+
+use crate::up::{Plan, System};
+
+type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Callers that share a connection, as a client library would.
+const CALLERS_PER_CONNECTION: usize = 16;
+
+/// A running system, and everything below it.
+pub(super) struct BenchSystem {
+    pub(super) database: Provided,
+    pub(super) directory: TempDir,
+    system: System,
+    stop: CancellationToken,
+    secret: Secret,
+}
+
+impl BenchSystem {
+    /// Starts PostgreSQL and the services, on a directory that goes with the benchmark.
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        // Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
+        let directory = tempfile::Builder::new().prefix(".synap-bench-").tempdir_in(".")?;
+        let options = ProvideOptions::new(directory.path().join("postgres"));
+        let database = synap_postgres::provide(options, |line| eprintln!("{line}")).await?;
+        eprintln!("{}", database.description());
+        let secret = Secret::new("a secret of a benchmark that nobody else uses");
+        let stop = CancellationToken::new();
+        let plan = Plan::on_free_ports(directory.path(), database.url(), &secret)?;
+        let system = System::start_here(plan, stop.clone()).await?;
+        system.ready().await?;
+        Ok(Self { database, directory, system, stop, secret })
+    }
+
+    /// The call to measure.
+    pub(super) fn create_note(
+        &self,
+        concurrency: usize,
+        body: &str,
+    ) -> anyhow::Result<impl Fn(usize) -> Done + Clone + Send + Sync + 'static> {
+        let url = format!("http://{}", self.system.addresses.gateway);
+        let connections = concurrency.div_ceil(CALLERS_PER_CONNECTION);
+        let stubs: Vec<_> = (0..connections)
+            .map(|_| Channel::connect("gateway", &url).map(NoteServiceClient::new))
+            .collect::<Result<_, _>>()?;
+        let user = UserId::parse("bench").context("bench is a user id")?;
+        let token = synap_auth::issue_hs256(&self.secret, &user, Duration::from_hours(24), &SystemClock);
+        let header: MetadataValue<_> = format!("Bearer {token}").parse()?;
+        let (stubs, body) = (Arc::new(stubs), body.to_owned());
+        Ok(move |worker: usize| -> Done {
+            let mut stub = stubs[worker % stubs.len()].clone();
+            let content = body.clone();
+            let mut request = Request::new(CreateNoteRequest { content, ..Default::default() });
+            request.metadata_mut().insert("authorization", header.clone());
+            Box::pin(async move {
+                let answer = stub.create_note(request).await?;
+                anyhow::ensure!(!answer.get_ref().event_pending, "an event is pending");
+                Ok(())
+            })
+        })
+    }
+
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.system.join().await?;
+        self.database.stop().await;
+        Ok(())
+    }
+}

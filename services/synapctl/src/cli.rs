@@ -1,0 +1,94 @@
+//! The command line, and the exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use synap_telemetry::TelemetryArgs;
+
+use crate::{bench, run as service, status, token, up};
+
+/// Operates Synap storage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "synapctl",
+    version,
+    after_help = "Exit codes: 0 all well, 1 findings, 2 wrong usage, 3 could not run.\n\
+                  Start with `synapctl up`: it needs nothing installed and nothing configured."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all of Synap storage on this machine until Ctrl-C.
+    Up(up::UpArgs),
+    /// Run one service in the foreground.
+    Run(service::RunArgs),
+    /// Print a development token for a user.
+    Token(token::TokenArgs),
+    /// Show what each service says of itself.
+    Status(status::StatusArgs),
+    /// Measure the system beside its floor: the same work straight to the stores.
+    Bench(bench::BenchArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All well.
+    Well,
+    /// The command ran, and found something that needs a person.
+    Findings,
+    /// The command could not run.
+    CouldNotRun,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        // 2 is wrong usage: clap's.
+        Self::from(match exit {
+            Exit::Well => 0,
+            Exit::Findings => 1,
+            Exit::CouldNotRun => 3,
+        })
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever kept it from running, in words that say what to do.
+pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let mut options = cli.telemetry.options(cli.command.service_name());
+    if !cli.command.is_server() {
+        // A server's log is its purpose; a command that answers a question should only answer it.
+        options.default_filter = "warn";
+    }
+    let telemetry = synap_telemetry::init(&options)?;
+    let outcome = match cli.command {
+        Command::Up(args) => Box::pin(up::up(args)).await,
+        Command::Run(args) => Box::pin(service::run(args)).await,
+        Command::Token(args) => token::token(&args),
+        Command::Status(args) => status::status(args).await,
+        Command::Bench(args) => Box::pin(bench::bench(args)).await,
+    };
+    telemetry.shutdown().await;
+    outcome
+}
+
+impl Command {
+    fn service_name(&self) -> &'static str {
+        match self {
+            Self::Run(args) => args.service.name(),
+            _ => "synapctl",
+        }
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Run(_))
+    }
+}

@@ -1,0 +1,19 @@
+//! The operator's command. One command a file:
+//!
+//! - [`up`]: all of Synap storage on this machine, with nothing to configure.
+//! - `run`: one service in the foreground; what `up --processes` starts.
+//! - `token`: a development token.
+//! - `status`: what each service says of itself.
+//! - `bench`: the system beside its floor.
+//!
+//! Every other command talks to the services over gRPC; the database is never opened from here,
+//! but for the floor of a benchmark.
+
+mod bench;
+mod cli;
+mod run;
+mod status;
+mod token;
+pub mod up;
+
+pub use cli::{Cli, Exit, run};

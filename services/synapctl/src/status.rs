@@ -1,0 +1,105 @@
+//! `synapctl status`: what each service says of itself.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use synap_proto::entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient};
+use synap_rpc::Channel;
+
+use crate::cli::Exit;
+
+/// Show what each service says of itself: whether it is ready, the storage phase, and how deep the
+/// recovery queues are. Exit code 1 if a service is not ready.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  synapctl status --output json | jq .storage.phase")]
+pub struct StatusArgs {
+    /// Where the gateway is.
+    #[arg(long, env = "GATEWAY_URL", default_value = "http://127.0.0.1:50051")]
+    gateway_url: String,
+    /// Where content-service is.
+    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
+    content_url: String,
+    /// Where entity-service is.
+    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
+    entity_url: String,
+    /// Where event-service is.
+    #[arg(long, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
+    event_url: String,
+    /// For a person or for a program.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    services: Vec<ServiceStatus>,
+    storage: Option<StorageStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServiceStatus {
+    name: &'static str,
+    url: String,
+    ready: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct StorageStatus {
+    phase: String,
+    pending_operations: i64,
+    committed_operations: i64,
+    blob_deletions: i64,
+}
+
+/// Runs the command.
+pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
+    let entity = Channel::connect("entity-service", &args.entity_url)?;
+    let mut services = Vec::new();
+    for (name, url) in [
+        ("gateway", args.gateway_url),
+        ("content-service", args.content_url),
+        ("entity-service", args.entity_url),
+        ("event-service", args.event_url),
+    ] {
+        let ready = Channel::connect(name, &url)?.is_ready().await;
+        services.push(ServiceStatus { name, url, ready });
+    }
+    let status = Status { services, storage: storage(entity).await };
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string(&status)?),
+        Output::Text => print(&status),
+    }
+    let well = status.services.iter().all(|service| service.ready);
+    Ok(if well { Exit::Well } else { Exit::Findings })
+}
+
+async fn storage(entity: Channel) -> Option<StorageStatus> {
+    let answer = StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
+    let answer = answer.ok()?.into_inner();
+    let phase = answer.phase().as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase();
+    Some(StorageStatus {
+        phase,
+        pending_operations: answer.pending_operations,
+        committed_operations: answer.committed_operations,
+        blob_deletions: answer.blob_deletions,
+    })
+}
+
+fn print(status: &Status) {
+    for service in &status.services {
+        let ready = if service.ready { "ready" } else { "NOT READY" };
+        println!("{:<16} {:<28} {ready}", service.name, service.url);
+    }
+    if let Some(storage) = &status.storage {
+        println!("storage phase    {}", storage.phase);
+        println!(
+            "write protocol   {} pending, {} waiting for their event, {} blobs to delete",
+            storage.pending_operations, storage.committed_operations, storage.blob_deletions
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! All services in this process, with real gRPC between them.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Plan, System};
+use crate::run::AnyService;
+
+pub(super) async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<System> {
+    let mut addresses = plan.addresses;
+    let bind = async |told: super::plan::Told| AnyService::bind(told.service, &told.all_flags()).await;
+
+    let content = bind(plan.content()).await?;
+    let entity = bind(plan.entity()).await?;
+    let event = bind(plan.event()).await?;
+    addresses.content = content.grpc_addr()?;
+    addresses.entity = entity.grpc_addr()?;
+    addresses.event = event.grpc_addr()?;
+    let gateway = bind(plan.gateway(&addresses)).await?;
+    addresses.gateway = gateway.grpc_addr()?;
+    addresses.http = gateway.http_addr()?.unwrap_or(addresses.http);
+
+    // The gateway stops first: while it drains, it needs the others.
+    let gateway_stopped = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    for service in [content, entity, event] {
+        tasks.spawn(service.run(gateway_stopped.clone()));
+    }
+    let gateway_stop = stop.clone();
+    tasks.spawn(async move {
+        let outcome = gateway.run(gateway_stop).await;
+        gateway_stopped.cancel();
+        outcome
+    });
+    Ok(System { addresses, stop, tasks })
+}

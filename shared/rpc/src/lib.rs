@@ -1,0 +1,30 @@
+//! How every service speaks gRPC.
+//!
+//! A call passes, in this order:
+//!
+//! 1. [`Channel`] in the caller: takes the caller's remaining time along, and its trace.
+//! 2. [`Server`] in the service: its layers open a span ([`observe`]), bound the time
+//!    ([`deadline`]), and shed what is too much ([`limit`]).
+//! 3. The service's handler, whose errors become a `Status` through [`RpcError`].
+//!
+//! [`retry`] repeats a call that is safe to repeat.
+
+mod channel;
+pub mod deadline;
+mod error;
+mod limit;
+mod observe;
+mod oversize;
+mod retry;
+mod server;
+mod signal;
+
+pub use channel::{Channel, ChannelError};
+pub use error::{DOMAIN, RpcError};
+pub use retry::retry;
+pub use server::{Health, Server, ServerArgs};
+pub use signal::stop_signal;
+
+/// Bytes of a body per message of a blob stream: large enough that the cost of a message does not
+/// show, small enough that many streams fit in memory.
+pub const CHUNK_BYTES: usize = 512 * 1024;
