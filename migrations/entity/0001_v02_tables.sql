@@ -63,15 +63,19 @@ CREATE TABLE IF NOT EXISTS entity_vectors (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 
--- Installations have these indexes under names of their own: one is made only where no index has
--- the same definition but for the name.
+-- Installations have these indexes under names of their own: one is made only where no index serves
+-- the same queries. Its name, its storage parameters (an HNSW index over millions of vectors takes
+-- hours to build) and where it puts NULLs do not matter.
 CREATE FUNCTION pg_temp.ensure_index(name text, target regclass, definition text) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    incidental CONSTANT text := '^.* ON (ONLY )?\S+ (?=USING)| WITH \([^)]*\)| NULLS (FIRST|LAST)';
 BEGIN
     IF NOT EXISTS (
         SELECT FROM pg_index i
-        WHERE i.indrelid = target
-          AND regexp_replace(pg_get_indexdef(i.indexrelid), '^.* ON (ONLY )?\S+ ', '') = definition
+        WHERE i.indrelid = target AND i.indisvalid
+          AND regexp_replace(pg_get_indexdef(i.indexrelid), incidental, '', 'g')
+            = regexp_replace(definition, incidental, '', 'g')
     ) THEN
         EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s %s', name, target, definition);
     END IF;

@@ -44,7 +44,8 @@ CREATE TABLE write_operations (
     committed_epoch bigint,
     entity_version  integer,
     event_type      text,
-    event_data      jsonb,
+    -- json, not jsonb: what recovery appends is what the writer appended, to the letter.
+    event_data      json,
     -- How often recovery has tried to append the event.
     attempts        integer NOT NULL DEFAULT 0,
     updated_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -80,4 +81,4 @@ CREATE TABLE storage_phase (
 
 -- An installation with V0.2 rows starts in `legacy`, a new one in `dual_write`.
 INSERT INTO storage_phase (phase)
-SELECT CASE WHEN EXISTS (SELECT FROM content_blocks) THEN 'legacy' ELSE 'dual_write' END;
+SELECT CASE WHEN EXISTS (SELECT FROM entities) THEN 'legacy' ELSE 'dual_write' END;

@@ -1,8 +1,9 @@
 //! What entity-service can be told, by flag or environment.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::Args;
+use synap_postgres::PoolOptions;
 use synap_rpc::ServerArgs;
 
 /// Configuration of entity-service.
@@ -16,7 +17,7 @@ pub struct Config {
     #[arg(long, env = "ENTITY_DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
     /// Connections to the database at most.
-    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8)]
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_connections: u32,
     /// Apply migrations at start. Where a job does it, the service waits until it is done.
     #[arg(long, env = "AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
@@ -29,26 +30,44 @@ pub struct Config {
     pub server: ServerArgs,
 }
 
+impl Config {
+    /// How the pool behaves. Every statement of ours asks for few rows by an index.
+    #[must_use]
+    pub fn pool_options(&self) -> PoolOptions {
+        PoolOptions {
+            by_key: true,
+            max_connections: self.database_connections,
+            ..PoolOptions::new("entity-service")
+        }
+    }
+}
+
 /// The times of the write protocol, in seconds of the database's clock.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ProtocolArgs {
     /// Seconds a writer has from begin to commit before another may take over. Longer than any
     /// request's deadline: a writer is fenced, never waited for.
-    #[arg(long, env = "OPERATION_LEASE_SECS", default_value_t = 30.0)]
+    #[arg(long, env = "OPERATION_LEASE_SECS", default_value_t = 30.0, value_parser = duration)]
     pub operation_lease_secs: f64,
     /// Seconds after the commit until recovery appends the event; doubled with every failed try.
-    #[arg(long, env = "EVENT_LEASE_SECS", default_value_t = 5.0)]
+    #[arg(long, env = "EVENT_LEASE_SECS", default_value_t = 5.0, value_parser = duration)]
     pub event_lease_secs: f64,
     /// Seconds the longest possible upload takes: until then a blob that was given up may still
     /// appear, and is deleted again.
-    #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 3600.0)]
+    #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 3600.0, value_parser = duration)]
     pub blob_settle_secs: f64,
     /// Days for which a repeated request id gets the first answer.
-    #[arg(long, env = "OPERATION_RETENTION_DAYS", default_value_t = 7.0)]
+    #[arg(long, env = "OPERATION_RETENTION_DAYS", default_value_t = 7.0, value_parser = duration)]
     pub operation_retention_days: f64,
     /// Transactions of the write protocol at once; each carries every call that waits for it.
-    #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value_t = 2)]
-    pub group_commit_workers: usize,
+    #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value = "2")]
+    pub group_commit_workers: NonZeroUsize,
+}
+
+/// A length of time, in whatever unit: positive, and not so long that no clock can add it.
+fn duration(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| *value > 0.0 && *value <= 1e6);
+    value.ok_or_else(|| "expected a number above 0 and up to 1000000".to_owned())
 }
 
 impl ProtocolArgs {
@@ -63,10 +82,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("listen", &self.listen)
-            .field(
-                "database_url",
-                &synap_postgres::redact_url(&self.database_url),
-            )
+            .field("database_url", &synap_postgres::redact_url(&self.database_url))
             .field("database_connections", &self.database_connections)
             .field("auto_migrate", &self.auto_migrate)
             .field("protocol", &self.protocol)

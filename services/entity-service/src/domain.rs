@@ -206,15 +206,9 @@ impl Phase {
     /// The phase by its name in the database.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
-        [
-            Self::Legacy,
-            Self::DualWrite,
-            Self::ObjectPrimary,
-            Self::ObjectOnly,
-            Self::LegacyDropped,
-        ]
-        .into_iter()
-        .find(|phase| phase.name() == name)
+        [Self::Legacy, Self::DualWrite, Self::ObjectPrimary, Self::ObjectOnly, Self::LegacyDropped]
+            .into_iter()
+            .find(|phase| phase.name() == name)
     }
 
     /// The phase's name in the database.

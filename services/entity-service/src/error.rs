@@ -1,13 +1,13 @@
 //! Every error that a caller can get, and the only place that says how it looks on the wire.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use synap_proto::{field::Violation, reason};
-use synap_rpc::RpcError;
+use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Status};
 
 /// Why a call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A field is wrong.
     #[error("{0}")]
@@ -30,9 +30,12 @@ pub enum Error {
     /// More writes are waiting than the queue holds.
     #[error("too many writes are waiting")]
     QueueFull,
-    /// The database said no, or nothing.
+    /// The write did not end in time.
+    #[error("the write did not end in time")]
+    TimedOut,
+    /// The database said no, or nothing; one error may be the answer to a whole batch.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(Arc<sqlx::Error>),
     /// A row holds what no code of ours writes.
     #[error("a row of {table} holds {what}")]
     CorruptRow {
@@ -41,6 +44,37 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl Error {
+    /// The database is not there, or not in a state to work: whatever is tried next will fail too.
+    #[must_use]
+    pub fn is_database_away(&self) -> bool {
+        let Self::Database(cause) = self else {
+            return false;
+        };
+        let Some(answer) = cause.as_database_error() else {
+            return synap_postgres::is_transient(cause);
+        };
+        answer.code().is_some_and(|code| {
+            // Connection exception; out of disk, memory or connections.
+            code.starts_with("08")
+                || code.starts_with("53")
+                || matches!(
+                    &*code,
+                    "57P01" | "57P02" | "57P03" // stopping or starting
+                        | "42P01" | "3F000" // undefined table, schema: not migrated yet
+                        | "3D000" // no such database: not created yet
+                        | "25006" // a standby
+                )
+        })
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(cause: sqlx::Error) -> Self {
+        Self::Database(Arc::new(cause))
+    }
 }
 
 impl From<Error> for RpcError {
@@ -55,15 +89,14 @@ impl From<Error> for RpcError {
             },
             Error::Fenced => Self::new(Code::Aborted, reason::OPERATION_FENCED, message),
             Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
-            Error::AlreadyCommitted => Self::new(
-                Code::FailedPrecondition,
-                reason::OPERATION_COMMITTED,
-                message,
-            ),
+            Error::AlreadyCommitted => {
+                Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)
+            }
             Error::QueueFull => Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
                 .retry_after(Duration::from_millis(500)),
+            Error::TimedOut => deadline::exceeded(),
             Error::Database(ref cause)
-                if synap_postgres::is_transient(cause) || is_not_migrated(cause) =>
+                if error.is_database_away() || synap_postgres::is_transient(cause) =>
             {
                 tracing::warn!(
                     error = cause as &dyn std::error::Error,
@@ -79,12 +112,6 @@ impl From<Error> for RpcError {
             Error::Database(_) | Error::CorruptRow { .. } => Self::internal(&error),
         }
     }
-}
-
-/// A call that came before the migrations were done.
-fn is_not_migrated(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code == "42P01")
 }
 
 impl From<Error> for Status {

@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use sqlx::{PgPool, migrate::Migrator};
-use synap_postgres::PoolOptions;
 use synap_proto::entity::{
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
     storage_service_server::StorageServiceServer,
@@ -45,21 +44,11 @@ impl Service {
     /// # Errors
     /// If the port is taken or the database's URL is none.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let options = PoolOptions {
-            max_connections: config.database_connections,
-            ..PoolOptions::new("entity-service")
-        };
-        let pool = synap_postgres::connect_pool(&config.database_url, &options)?;
+        let pool = synap_postgres::connect_pool(&config.database_url, &config.pool_options())?;
         let store = Store::new(pool.clone(), config.protocol, Arc::new(SystemIds));
-        let entities = Entities {
-            store: store.clone(),
-        };
-        let operations = Operations {
-            store: store.clone(),
-        };
-        let storage = Storage {
-            store: store.clone(),
-        };
+        let entities = Entities { store: store.clone() };
+        let operations = Operations { store: store.clone() };
+        let storage = Storage { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
             .add_service(EntityServiceServer::new(entities))
@@ -68,12 +57,7 @@ impl Service {
                     .max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
             .add_service(StorageServiceServer::new(storage));
-        Ok(Self {
-            config,
-            server,
-            pool,
-            store,
-        })
+        Ok(Self { config, server, pool, store })
     }
 
     /// The address that is listened on.
@@ -89,12 +73,7 @@ impl Service {
     /// # Errors
     /// If a migration fails for good, or the listener does.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self {
-            config,
-            server,
-            pool,
-            store,
-        } = self;
+        let Self { config, server, pool, store } = self;
         // A failed migration stops the service; a database that is away does not.
         let end = stop.child_token();
         let migrating = async {
@@ -147,10 +126,7 @@ async fn forget_forever(store: &Store) {
                 Ok(forgotten) if forgotten == FORGET_BATCH.unsigned_abs() => {}
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "old operations stay"
-                    );
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old operations stay");
                     break;
                 }
             }

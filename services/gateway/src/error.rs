@@ -75,6 +75,11 @@ impl From<Error> for RpcError {
                 Self::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
                     .retry_after(Duration::from_secs(5))
             }
+            // Somebody whom we trust vouches for it, and yet it has no place in the store: another
+            // token of the same issuer would not help.
+            Error::Unauthenticated(AuthError::InvalidSubject(why)) => {
+                Violation::new("sub", why).into()
+            }
             Error::Unauthenticated(_) => {
                 Self::new(Code::Unauthenticated, reason::UNAUTHENTICATED, message)
             }

@@ -1,6 +1,6 @@
 //! `synapctl run`: one service in the foreground, from the same code as the service's own binary.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, ValueEnum};
 use tokio_util::sync::CancellationToken;
@@ -9,14 +9,15 @@ use crate::cli::Exit;
 
 /// Run one service in the foreground.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  synapctl run gateway -- --listen 127.0.0.1:50051\n  \
-                  synapctl run entity-service -- --help"
-)]
+#[command(after_help = "Example:\n  synapctl run gateway -- --listen 127.0.0.1:50051\n  \
+                  synapctl run entity-service -- --help")]
 pub struct RunArgs {
     /// Which service.
     #[arg(value_enum)]
     pub(crate) service: ServiceName,
+    /// Stop when standard input ends: what `up` starts ends with it, even if it is killed.
+    #[arg(long, hide = true)]
+    with_parent: bool,
     /// The service's own flags, after `--`.
     #[arg(last = true)]
     args: Vec<String>,
@@ -45,8 +46,19 @@ impl ServiceName {
 /// Runs the command.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let stop = synap_rpc::stop_signal();
+    if args.with_parent {
+        stop_with_stdin(stop.clone());
+    }
     AnyService::bind(args.service, &args.args).await?.run(stop).await?;
     Ok(Exit::Well)
+}
+
+fn stop_with_stdin(stop: CancellationToken) {
+    // A thread of our own: the runtime would wait for its blocking read at the end.
+    std::thread::spawn(move || {
+        let _ended = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        stop.cancel();
+    });
 }
 
 /// A service with its port open.

@@ -39,7 +39,9 @@ async fn crash(step: &str, service: Name, moment: Moment, victim: Name) {
 
     let client = system.client("ada");
     let requests: Vec<(String, String)> = (0..CALLS)
-        .map(|n| (Uuid::from_u128(n as u128 + 1).to_string(), format!("{step} {moment:?}, note {n}")))
+        .map(|n| {
+            (Uuid::from_u128(n as u128 + 1).to_string(), format!("{step} {moment:?}, note {n}"))
+        })
         .collect();
     let calls = requests.iter().map(|(id, body)| {
         let client = client.clone();

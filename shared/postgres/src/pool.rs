@@ -28,7 +28,22 @@ pub struct PoolOptions {
     pub statement_timeout: Option<Duration>,
     /// Connections idle for longer are closed. Default 10 min.
     pub idle_timeout: Duration,
+    /// Whether every busy statement finds its rows by key. Then each is planned once, as nested
+    /// loops over indexes. Left alone PostgreSQL plans a statement over `unnest` anew at every call
+    /// (the arrays' lengths make the general plan look dear), which costs more than running it; and
+    /// a plan made while a table was small would read all of it when it is large. Default false.
+    /// A transaction pooler takes no such settings: behind one, statements are planned every time.
+    pub by_key: bool,
 }
+
+/// The settings behind [`PoolOptions::by_key`].
+const BY_KEY: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
 
 impl PoolOptions {
     /// The defaults, under an application's name.
@@ -40,6 +55,7 @@ impl PoolOptions {
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Some(Duration::from_secs(30)),
             idle_timeout: Duration::from_mins(10),
+            by_key: false,
         }
     }
 }
@@ -57,18 +73,21 @@ pub struct InvalidUrl {
 /// A pool that opens its connections when they are first needed: the database need not be there.
 ///
 /// Must be called within a Tokio runtime, and the pool ends with that runtime. Behind a transaction
-/// pooler (a Neon host with `-pooler` in its name) the statement timeout is left out, because such
-/// a pooler refuses settings at start.
+/// pooler (a Neon host with `-pooler` in its name) statement timeout and plan settings are left
+/// out, because such a pooler refuses settings at start.
 ///
 /// # Errors
 /// [`InvalidUrl`] if the URL is not one of PostgreSQL. A database that is down shows when the pool
 /// is first used.
 pub fn connect_pool(url: &str, options: &PoolOptions) -> Result<PgPool, InvalidUrl> {
     let mut connect = connect_options(url)?.application_name(&options.application_name);
-    if let Some(timeout) = options.statement_timeout
-        && !is_transaction_pooler(&connect)
-    {
-        connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
+    if !is_transaction_pooler(&connect) {
+        if let Some(timeout) = options.statement_timeout {
+            connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
+        }
+        if options.by_key {
+            connect = connect.options(BY_KEY);
+        }
     }
     Ok(PgPoolOptions::new()
         .max_connections(options.max_connections)

@@ -20,7 +20,6 @@ const MAX_PREVIEW_BYTES: usize = 4096;
 const MAX_TAGS: usize = 100;
 const MAX_TAG_BYTES: usize = 1024;
 const MAX_URL_BYTES: usize = 4096;
-const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// As event-service's: an event that it refused would leave its operation committed for ever.
 const MAX_EVENT_TYPE_BYTES: usize = 100;
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -89,10 +88,7 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
         let phase = phase(message.phase())?;
         let create: EntityDraft = nested("create", message.create)?;
         if create.file.is_some() != phase.writes_blob() {
-            return Err(Violation::new(
-                "create.file",
-                "must be there in every phase but legacy",
-            ));
+            return Err(Violation::new("create.file", "must be there in every phase but legacy"));
         }
         if create.content_block.is_some() != phase.writes_content_block() {
             let name = phase.name();
@@ -119,17 +115,14 @@ impl TryFrom<pb::EntityDraft> for EntityDraft {
             text(&format!("tags[{index}]"), tag, MAX_TAG_BYTES)?;
         }
         if let Some(body) = &message.content_block {
-            text("content_block", body, MAX_BODY_BYTES)?;
+            // How large it may be is the limit of the message.
+            text("content_block", body, usize::MAX)?;
         }
         Ok(Self {
             title: Some(message.title).filter(|title| !title.is_empty()),
             preview: message.preview,
             tags: message.tags,
-            file: message
-                .file
-                .map(File::try_from)
-                .transpose()
-                .map_err(|v| v.within("file"))?,
+            file: message.file.map(File::try_from).transpose().map_err(|v| v.within("file"))?,
             content_block: message.content_block,
         })
     }
@@ -141,10 +134,7 @@ impl TryFrom<pb::File> for File {
     fn try_from(message: pb::File) -> Checked<Self> {
         let types = ["markdown", "pdf", "audio", "video", "image"];
         if !types.contains(&message.r#type.as_str()) {
-            return Err(Violation::new(
-                "type",
-                format!("must be one of {}", types.join(", ")),
-            ));
+            return Err(Violation::new("type", format!("must be one of {}", types.join(", "))));
         }
         let checksum: Checksum =
             message.checksum.parse().map_err(|why| Violation::new("checksum", why))?;
@@ -174,15 +164,14 @@ impl TryFrom<pb::EventDraft> for EventDraft {
             .map_err(|why| Violation::new("data", format!("{} bytes", why.description)))?;
         let data: serde_json::Map<String, Value> = serde_json::from_str(&message.data)
             .map_err(|why| Violation::new("data", format!("must be a JSON object: {why}")))?;
-        let data = Value::Object(data);
-        if has_nul(&data) {
+        if has_nul(&Value::Object(data)) {
             return Err(Violation::new("data", NO_NUL));
         }
-        Ok(Self {
-            event_type: message.r#type,
-            // Written anew: every number is then one that jsonb can hold, too.
-            data: data.to_string(),
-        })
+        if has_long_number(&message.data) {
+            let what = "must have numbers of 40 characters at most and exponents within 300";
+            return Err(Violation::new("data", what));
+        }
+        Ok(Self { event_type: message.r#type, data: message.data })
     }
 }
 
@@ -208,6 +197,45 @@ fn has_nul(value: &Value) -> bool {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Whether JSON has a number that jsonb might not hold (`1e-20000`): then event-service could never
+/// append what is committed here.
+fn has_long_number(json: &str) -> bool {
+    let is_long = |number: &str| {
+        let exponent = number.split(['e', 'E']).nth(1);
+        let fits = |exponent: &str| exponent.parse::<i32>().is_ok_and(|e| e.abs() <= 300);
+        number.len() > 40 || !exponent.is_none_or(fits)
+    };
+    let mut rest = json;
+    while let Some(start) = rest.find(|c: char| c == '"' || c.is_ascii_digit()) {
+        let (in_string, tail) = (rest[start..].starts_with('"'), &rest[start..]);
+        rest = if in_string {
+            after_string(tail)
+        } else {
+            let is_part = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+            let end = tail.find(|c: char| !is_part(c)).unwrap_or(tail.len());
+            if is_long(&tail[..end]) {
+                return true;
+            }
+            &tail[end..]
+        };
+    }
+    false
+}
+
+/// What follows the JSON string that the text begins with.
+fn after_string(text: &str) -> &str {
+    let mut escaped = false;
+    for (index, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return &text[index + 1..],
+            _ => {}
+        }
+    }
+    ""
 }
 
 /// event-service's rule: a type that it refused would leave its operation committed for ever.

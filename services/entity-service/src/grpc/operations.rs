@@ -33,9 +33,7 @@ impl OperationService for Operations {
         let intent = Intent::try_from(request.into_inner()).map_err(Error::from)?;
         let begun = self.store.begin(intent).await?;
         synap_failpoint::hit("begin.effect").await;
-        Ok(Response::new(pb::BeginOperationResponse {
-            outcome: Some(begun.into()),
-        }))
+        Ok(Response::new(pb::BeginOperationResponse { outcome: Some(begun.into()) }))
     }
 
     async fn commit_operation(
@@ -46,9 +44,7 @@ impl OperationService for Operations {
         let change = Change::try_from(request.into_inner()).map_err(Error::from)?;
         let entity = self.store.commit(change).await?;
         synap_failpoint::hit("commit.effect").await;
-        Ok(Response::new(pb::CommitOperationResponse {
-            entity: Some(entity.into()),
-        }))
+        Ok(Response::new(pb::CommitOperationResponse { entity: Some(entity.into()) }))
     }
 
     async fn finish_operations(

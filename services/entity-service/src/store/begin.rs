@@ -3,11 +3,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, Postgres, Row as _, Transaction, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 use synap_types::{BlobKey, IdGenerator, UserId};
 use uuid::Uuid;
 
-use super::rows;
+use super::{
+    database::{Database, Job, OneByOne},
+    rows,
+};
 use crate::{
     config::ProtocolArgs,
     domain::{Attempt, Begun, Committed, Intent, OperationId, Phase, Started},
@@ -27,13 +30,16 @@ const BEGIN: &str = "
         AS i (user_id, request_id, attempt_id, fingerprint, entity_type, extension,
               entity_id, blob_key, event_id)
     ON CONFLICT (user_id, request_id) DO NOTHING
-    RETURNING user_id, request_id, occurred_at, (SELECT phase FROM storage_phase) AS phase";
+    RETURNING user_id, request_id, occurred_at,
+        (SELECT phase FROM storage_phase WHERE only_row) AS phase";
 
 /// The operation that somebody has begun before, held until we know what to do about it.
 const FIND: &str = "
-    SELECT o.*, (SELECT phase FROM storage_phase) AS phase,
-           extract(epoch FROM o.lease_until - clock_timestamp())::float8 AS lease_left
-    FROM write_operations o
+    SELECT user_id, request_id, state, epoch, attempt_id, fingerprint, entity_type, entity_id,
+           blob_key, event_id, occurred_at, entity_version, event_type, event_data::text,
+           (SELECT phase FROM storage_phase WHERE only_row) AS phase,
+           extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_left
+    FROM write_operations
     WHERE user_id = $1 AND request_id = $2
     FOR UPDATE";
 
@@ -49,7 +55,7 @@ const TAKE_OVER: &str = "
 
 #[derive(Clone)]
 pub(super) struct Beginner {
-    pub(super) pool: PgPool,
+    pub(super) database: Database,
     pub(super) times: ProtocolArgs,
     pub(super) ids: Arc<dyn IdGenerator>,
 }
@@ -63,42 +69,51 @@ struct Plan {
 
 impl Beginner {
     /// Begins a batch of different operations.
-    pub(super) async fn begin_all(&self, batch: Vec<Intent>) -> Vec<Result<Begun, Error>> {
-        let mut fresh = match self.insert(&batch).await {
+    pub(super) async fn begin_all(&self, jobs: Vec<Job<Intent>>) -> Vec<Result<Begun, Error>> {
+        let mut connection = match self.database.acquire().await {
+            Ok(connection) => connection,
+            Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let batch = Job::run_all(jobs);
+        let mut fresh = match self.insert(&mut connection, &batch).await {
             Ok(fresh) => fresh,
+            Err(error) if error.is_database_away() => {
+                return batch.iter().map(|_| Err(error.clone())).collect();
+            }
             // One intent that the database refuses must not fail the others.
-            Err(_) if batch.len() > 1 => HashMap::new(),
-            Err(error) => return vec![Err(error)],
+            Err(_) => HashMap::new(),
         };
         let mut answers = Vec::with_capacity(batch.len());
+        let mut one_by_one = OneByOne::new();
         for intent in batch {
             answers.push(match fresh.remove(&intent.operation) {
                 Some(started) => Ok(Begun::Started(started)),
-                None => self.begin_again(&intent).await,
+                None => one_by_one.run(self.begin_again(&mut connection, &intent)).await,
             });
         }
         answers
     }
 
-    async fn insert(&self, batch: &[Intent]) -> Result<HashMap<OperationId, Started>, Error> {
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        batch: &[Intent],
+    ) -> Result<HashMap<OperationId, Started>, Error> {
+        // In one order for all replicas, so that two batches cannot wait for each other.
+        let mut batch: Vec<&Intent> = batch.iter().collect();
+        batch.sort_unstable_by(|a, b| rows::lock_order(&a.operation, &b.operation));
         let mut plans = Vec::with_capacity(batch.len());
-        for intent in batch {
+        for intent in &batch {
             plans.push(self.plan(intent)?);
         }
-        let column = |value: fn(&Intent) -> &str| batch.iter().map(value).collect::<Vec<_>>();
-        let fingerprints: Vec<&[u8]> = batch
-            .iter()
-            .map(|i| i.fingerprint.as_bytes().as_slice())
-            .collect();
+        let column =
+            |value: fn(&Intent) -> &str| batch.iter().map(|i| value(i)).collect::<Vec<_>>();
+        let fingerprints: Vec<&[u8]> =
+            batch.iter().map(|i| i.fingerprint.as_bytes().as_slice()).collect();
         let rows = sqlx::query(BEGIN)
             .bind(self.times.operation_lease_secs)
             .bind(column(|i| i.operation.user.as_str()))
-            .bind(
-                batch
-                    .iter()
-                    .map(|i| i.operation.request)
-                    .collect::<Vec<_>>(),
-            )
+            .bind(batch.iter().map(|i| i.operation.request).collect::<Vec<_>>())
             .bind(batch.iter().map(|i| i.attempt_id).collect::<Vec<_>>())
             .bind(fingerprints)
             .bind(column(|i| i.entity_type.as_str()))
@@ -106,7 +121,7 @@ impl Beginner {
             .bind(plans.iter().map(|p| p.entity_id).collect::<Vec<_>>())
             .bind(plans.iter().map(|p| p.key.as_str()).collect::<Vec<_>>())
             .bind(plans.iter().map(|p| p.event_id).collect::<Vec<_>>())
-            .fetch_all(&self.pool)
+            .fetch_all(connection)
             .await?;
 
         let mut inserted: HashMap<(String, Uuid), (DateTime<Utc>, Phase)> = HashMap::new();
@@ -115,50 +130,51 @@ impl Beginner {
             inserted.insert(id, (row.try_get("occurred_at")?, rows::phase(&row)?));
         }
         let started = batch.iter().zip(plans).filter_map(|(intent, plan)| {
-            let id = (
-                intent.operation.user.as_str().to_owned(),
-                intent.operation.request,
-            );
+            let id = (intent.operation.user.as_str().to_owned(), intent.operation.request);
             let (occurred_at, phase) = inserted.remove(&id)?;
-            let attempt = Attempt {
-                operation: intent.operation.clone(),
-                epoch: 1,
-            };
-            let Plan {
-                entity_id,
-                key,
-                event_id,
-            } = plan;
-            let started = Started {
-                attempt,
-                entity_id,
-                key,
-                event_id,
-                occurred_at,
-                phase,
-            };
+            let attempt = Attempt { operation: intent.operation.clone(), epoch: 1 };
+            let Plan { entity_id, key, event_id } = plan;
+            let started = Started { attempt, entity_id, key, event_id, occurred_at, phase };
             Some((intent.operation.clone(), started))
         });
         Ok(started.collect())
     }
 
     /// Somebody has begun this operation before: the same caller again, or one that is gone.
-    async fn begin_again(&self, intent: &Intent) -> Result<Begun, Error> {
+    async fn begin_again(
+        &self,
+        connection: &mut PgConnection,
+        intent: &Intent,
+    ) -> Result<Begun, Error> {
+        loop {
+            if let Some(begun) = self.continue_begun(connection, intent).await? {
+                return Ok(begun);
+            }
+            // Forgotten since we looked, or the batch failed before it was written. If somebody is
+            // faster once more, there is something to be found.
+            let mut fresh = self.insert(connection, std::slice::from_ref(intent)).await?;
+            if let Some(started) = fresh.remove(&intent.operation) {
+                return Ok(Begun::Started(started));
+            }
+        }
+    }
+
+    /// `None` if nobody has begun this operation.
+    async fn continue_begun(
+        &self,
+        connection: &mut PgConnection,
+        intent: &Intent,
+    ) -> Result<Option<Begun>, Error> {
         let OperationId { user, request } = &intent.operation;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         let found = sqlx::query(FIND)
             .bind(user.as_str())
             .bind(request)
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = found else {
-            // Forgotten since we looked, or the batch failed before it was written.
             transaction.rollback().await?;
-            let mut fresh = self.insert(std::slice::from_ref(intent)).await?;
-            return fresh
-                .remove(&intent.operation)
-                .map(Begun::Started)
-                .ok_or(Error::Fenced);
+            return Ok(None);
         };
         if row.try_get::<Vec<u8>, _>("fingerprint")? != intent.fingerprint.as_bytes() {
             return Err(Error::RequestIdReused);
@@ -167,34 +183,29 @@ impl Beginner {
             "COMMITTED" | "DONE" => {
                 let entity = rows::answer(&mut transaction, &row).await?;
                 let pending_event = rows::pending_event(&row)?;
-                Begun::Committed(Box::new(Committed {
-                    entity,
-                    pending_event,
-                }))
+                Begun::Committed(Box::new(Committed { entity, pending_event }))
             }
             "PENDING" if row.try_get::<Uuid, _>("attempt_id")? == intent.attempt_id => {
                 Begun::Started(started(intent, &row)?)
             }
             "PENDING" if row.try_get::<f64, _>("lease_left")? > 0.0 => {
                 let left = row.try_get::<f64, _>("lease_left")?;
-                Begun::InProgress {
-                    retry_after: Duration::from_secs_f64(left),
-                }
+                Begun::InProgress { retry_after: Duration::from_secs_f64(left) }
             }
             _ => Begun::Started(self.take_over(&mut transaction, intent, &row).await?),
         };
         transaction.commit().await?;
-        Ok(begun)
+        Ok(Some(begun))
     }
 
     async fn take_over(
         &self,
-        transaction: &mut Transaction<'_, Postgres>,
+        connection: &mut PgConnection,
         intent: &Intent,
         row: &PgRow,
     ) -> Result<Started, Error> {
         let old_key: &str = row.try_get("blob_key")?;
-        rows::give_up_key(transaction, old_key, self.times.blob_settle_secs).await?;
+        rows::give_up_key(connection, old_key, self.times.blob_settle_secs).await?;
         let plan = self.plan(intent)?;
         let epoch = sqlx::query_scalar(TAKE_OVER)
             .bind(intent.operation.user.as_str())
@@ -203,13 +214,10 @@ impl Beginner {
             .bind(plan.entity_id)
             .bind(plan.key.as_str())
             .bind(self.times.operation_lease_secs)
-            .fetch_one(&mut **transaction)
+            .fetch_one(connection)
             .await?;
         Ok(Started {
-            attempt: Attempt {
-                operation: intent.operation.clone(),
-                epoch,
-            },
+            attempt: Attempt { operation: intent.operation.clone(), epoch },
             entity_id: plan.entity_id,
             key: plan.key,
             event_id: row.try_get("event_id")?,
@@ -221,18 +229,10 @@ impl Beginner {
     fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
         let entity_id = self.ids.next_id();
         let user: &UserId = &intent.operation.user;
-        let key = BlobKey::build(
-            user,
-            &intent.entity_type,
-            &entity_id.to_string(),
-            &intent.extension,
-        )
-        .map_err(|why| synap_proto::field::Violation::new("extension", why))?;
-        Ok(Plan {
-            entity_id,
-            key,
-            event_id: self.ids.next_id(),
-        })
+        let key =
+            BlobKey::build(user, &intent.entity_type, &entity_id.to_string(), &intent.extension)
+                .map_err(|why| synap_proto::field::Violation::new("extension", why))?;
+        Ok(Plan { entity_id, key, event_id: self.ids.next_id() })
     }
 }
 
@@ -240,10 +240,7 @@ impl Beginner {
 fn started(intent: &Intent, row: &PgRow) -> Result<Started, Error> {
     let key: String = row.try_get("blob_key")?;
     Ok(Started {
-        attempt: Attempt {
-            operation: intent.operation.clone(),
-            epoch: row.try_get("epoch")?,
-        },
+        attempt: Attempt { operation: intent.operation.clone(), epoch: row.try_get("epoch")? },
         entity_id: row.try_get("entity_id")?,
         key: BlobKey::parse(key).map_err(|why| rows::corrupt("write_operations", why))?,
         event_id: row.try_get("event_id")?,

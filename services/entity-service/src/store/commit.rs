@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, Row as _};
+use sqlx::{PgConnection, Row as _};
+use synap_proto::field::Violation;
 use uuid::Uuid;
 
-use super::rows;
+use super::{
+    database::{Database, Job, OneByOne},
+    rows,
+};
 use crate::{
     config::ProtocolArgs,
     domain::{Attempt, Change, Entity, OperationId},
@@ -15,6 +19,10 @@ use crate::{
 
 /// One statement is the transaction: each operation whose newest attempt this is becomes COMMITTED,
 /// and only those get their rows. An operation that is not in the answer has written nothing.
+/// A row can only name the key that its attempt was given: no row ever points at another's blob.
+///
+/// The state is a parameter so that no plan reads the index of all open operations instead of
+/// asking for these by their primary key.
 const PIVOT: &str = "
     WITH input AS (
         SELECT * FROM unnest($2::text[], $3::uuid[], $4::int8[], $5::text[], $6::text[], $7::text[],
@@ -26,13 +34,14 @@ const PIVOT: &str = "
     pivot AS (
         UPDATE write_operations o
         SET state = 'COMMITTED', committed_epoch = o.epoch, entity_version = 1,
-            event_type = i.event_type, event_data = i.event_data::jsonb,
+            event_type = i.event_type, event_data = i.event_data::json,
             lease_until = clock_timestamp() + make_interval(secs => $1),
             updated_at = clock_timestamp()
         FROM input i
         WHERE o.user_id = i.user_id AND o.request_id = i.request_id
-          AND o.epoch = i.epoch AND o.state = 'PENDING'
-          AND i.phase = (SELECT phase FROM storage_phase)
+          AND o.epoch = i.epoch AND o.state = $17
+          AND (i.file_path IS NULL OR i.file_path = o.blob_key)
+          AND i.phase = (SELECT phase FROM storage_phase WHERE only_row)
         RETURNING o.user_id, o.request_id, o.entity_id, o.entity_type, o.occurred_at, i.title,
             i.preview, ARRAY(SELECT jsonb_array_elements_text(i.tags::jsonb)) AS tags,
             i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.content_block
@@ -62,17 +71,17 @@ const PIVOT: &str = "
 
 /// What stands in the way of a commit that did nothing.
 const FIND: &str = "
-    SELECT o.*, (SELECT phase FROM storage_phase) AS phase
-    FROM write_operations o
+    SELECT user_id, state, epoch, committed_epoch, entity_id, entity_version, blob_key
+    FROM write_operations
     WHERE user_id = $1 AND request_id = $2";
 
-/// A body of this size gets a statement of its own: a batch's parameters stay far from
+/// A body of more bytes gets a statement of its own: a batch's parameters stay far from
 /// PostgreSQL's limit of 1 GiB a message, and nobody waits for somebody else's upload.
-const LARGE_BODY: usize = 256 * 1024;
+const GROUPED_BYTES: usize = 256 * 1024;
 
 #[derive(Clone)]
 pub(super) struct Committer {
-    pub(super) pool: PgPool,
+    pub(super) database: Database,
     pub(super) times: ProtocolArgs,
 }
 
@@ -84,68 +93,73 @@ struct Written {
 
 impl Committer {
     /// Commits a batch of different operations.
-    pub(super) async fn commit_all(&self, batch: Vec<Change>) -> Vec<Result<Entity, Error>> {
-        let is_large = |change: &Change| {
-            change
-                .create
-                .content_block
-                .as_ref()
-                .is_some_and(|b| b.len() > LARGE_BODY)
+    pub(super) async fn commit_all(&self, jobs: Vec<Job<Change>>) -> Vec<Result<Entity, Error>> {
+        let mut connection = match self.database.acquire().await {
+            Ok(connection) => connection,
+            Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
-        let small: Vec<&Change> = batch.iter().filter(|change| !is_large(change)).collect();
-        // One change that the database refuses must not fail the others: each is then tried alone.
-        let mut written = match small.len() {
-            0 | 1 => HashMap::new(),
-            _ => self.write(&small).await.unwrap_or_default(),
+        let batch = Job::run_all(jobs);
+        let mut written = match self.write(&mut connection, &batch).await {
+            Ok(written) => written,
+            Err(error) if error.is_database_away() => {
+                return batch.iter().map(|_| Err(error.clone())).collect();
+            }
+            // One change that the database refuses must not fail the others: each is tried alone.
+            Err(_) => HashMap::new(),
         };
         let mut answers = Vec::with_capacity(batch.len());
+        let mut one_by_one = OneByOne::new();
         for change in batch {
             answers.push(match written.remove(&change.attempt.operation) {
                 Some(written) => Ok(written_entity(change, written)),
-                None => self.commit_one(change).await,
+                None => one_by_one.run(self.commit_one(&mut connection, change)).await,
             });
         }
         answers
     }
 
-    async fn commit_one(&self, change: Change) -> Result<Entity, Error> {
-        match self
-            .write(&[&change])
-            .await?
-            .remove(&change.attempt.operation)
-        {
+    /// Commits one operation, whatever its size.
+    pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
+        let mut connection = self.database.acquire().await?;
+        self.commit_one(&mut connection, change).await
+    }
+
+    async fn commit_one(
+        &self,
+        connection: &mut PgConnection,
+        change: Change,
+    ) -> Result<Entity, Error> {
+        let mut written = self.write(connection, std::slice::from_ref(&change)).await?;
+        match written.remove(&change.attempt.operation) {
             Some(written) => Ok(written_entity(change, written)),
-            None => self.explain(&change).await,
+            None => explain(connection, &change).await,
         }
     }
 
-    async fn write(&self, batch: &[&Change]) -> Result<HashMap<OperationId, Written>, Error> {
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        batch: &[Change],
+    ) -> Result<HashMap<OperationId, Written>, Error> {
+        // In one order for all replicas, so that two batches cannot wait for each other.
+        let mut batch: Vec<&Change> = batch.iter().collect();
+        batch.sort_unstable_by(|a, b| rows::lock_order(&a.attempt.operation, &b.attempt.operation));
         let text = |value: fn(&Change) -> Option<&str>| {
             batch.iter().map(|change| value(change)).collect::<Vec<_>>()
         };
         let file = |value: fn(&crate::domain::File) -> Option<&str>| {
-            batch
-                .iter()
-                .map(|c| c.create.file.as_ref().and_then(value))
-                .collect::<Vec<_>>()
+            batch.iter().map(|c| c.create.file.as_ref().and_then(value)).collect::<Vec<_>>()
         };
         let tags: Vec<String> = batch
             .iter()
             .map(|c| serde_json::Value::from(c.create.tags.as_slice()).to_string())
             .collect();
-        let sizes: Vec<Option<i64>> = batch
-            .iter()
-            .map(|c| c.create.file.as_ref().map(|file| file.size))
-            .collect();
+        let sizes: Vec<Option<i64>> =
+            batch.iter().map(|c| c.create.file.as_ref().map(|file| file.size)).collect();
         let rows = sqlx::query(PIVOT)
             .bind(self.times.event_lease_secs)
             .bind(text(|c| Some(c.attempt.operation.user.as_str())))
-            .bind(
-                batch
-                    .iter()
-                    .map(|c| c.attempt.operation.request)
-                    .collect::<Vec<_>>(),
-            )
+            .bind(batch.iter().map(|c| c.attempt.operation.request).collect::<Vec<_>>())
             .bind(batch.iter().map(|c| c.attempt.epoch).collect::<Vec<_>>())
             .bind(text(|c| Some(c.phase.name())))
             .bind(text(|c| c.create.title.as_deref()))
@@ -159,7 +173,8 @@ impl Committer {
             .bind(text(|c| c.create.content_block.as_deref()))
             .bind(text(|c| Some(&c.event.event_type)))
             .bind(text(|c| Some(&c.event.data)))
-            .fetch_all(&self.pool)
+            .bind("PENDING")
+            .fetch_all(connection)
             .await?;
 
         let mut by_id = HashMap::new();
@@ -179,28 +194,35 @@ impl Committer {
         };
         Ok(batch.iter().filter_map(of).collect())
     }
+}
 
-    /// Nothing was written: because it had been before, or because it must not be.
-    async fn explain(&self, change: &Change) -> Result<Entity, Error> {
-        let Attempt { operation, epoch } = &change.attempt;
-        let mut connection = self.pool.acquire().await?;
-        let row = sqlx::query(FIND)
-            .bind(operation.user.as_str())
-            .bind(operation.request)
-            .fetch_optional(&mut *connection)
-            .await?
-            .ok_or(Error::Fenced)?;
-        if row.try_get::<Option<i64>, _>("committed_epoch")? == Some(*epoch) {
-            // The reply to the first commit was lost.
-            return rows::answer(&mut connection, &row).await;
-        }
-        let pending = row.try_get::<&str, _>("state")? == "PENDING"
-            && row.try_get::<i64, _>("epoch")? == *epoch;
-        Err(if pending {
-            Error::PhaseChanged
-        } else {
-            Error::Fenced
-        })
+/// Nothing was written: because it had been before, or because it must not be.
+async fn explain(connection: &mut PgConnection, change: &Change) -> Result<Entity, Error> {
+    let Attempt { operation, epoch } = &change.attempt;
+    let row = sqlx::query(FIND)
+        .bind(operation.user.as_str())
+        .bind(operation.request)
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or(Error::Fenced)?;
+    if row.try_get::<Option<i64>, _>("committed_epoch")? == Some(*epoch) {
+        // The reply to the first commit was lost.
+        return rows::answer(connection, &row).await;
+    }
+    if row.try_get::<&str, _>("state")? != "PENDING" || row.try_get::<i64, _>("epoch")? != *epoch {
+        return Err(Error::Fenced);
+    }
+    let key: &str = row.try_get("blob_key")?;
+    if change.create.file.as_ref().is_some_and(|file| file.path != key) {
+        return Err(Violation::new("create.file.path", "must be the key of the attempt").into());
+    }
+    Err(Error::PhaseChanged)
+}
+
+impl Change {
+    /// Whether it may share a statement with others.
+    pub(super) fn is_small(&self) -> bool {
+        self.create.content_block.as_ref().is_none_or(|body| body.len() <= GROUPED_BYTES)
     }
 }
 

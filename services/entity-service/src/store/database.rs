@@ -23,9 +23,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Takes a pool that has no connections yet.
     pub(super) fn new(pool: PgPool) -> Self {
-        use_indexes(&pool);
         Self { pool }
     }
 
@@ -36,22 +34,6 @@ impl Database {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }
-    }
-}
-
-/// Every statement of ours asks for few rows by an index. PostgreSQL keeps a prepared statement's
-/// plan, and one made while `write_operations` was a page or two reads all of it: until the next
-/// ANALYZE, a minute later, every batch of a busy start would read a table of 100,000s of rows.
-/// So reading a whole table is ruled out (and JIT with it, which would take the price that stands
-/// for "ruled out" for a reason to compile).
-///
-/// Not behind a transaction pooler, to which `connect_pool` gives no settings because it refuses
-/// them: there the next ANALYZE has to do.
-fn use_indexes(pool: &PgPool) {
-    let options = pool.connect_options();
-    if options.get_options().is_some() {
-        let settings = [("enable_seqscan", "off"), ("jit", "off")];
-        pool.set_connect_options(options.as_ref().clone().options(settings));
     }
 }
 

@@ -7,15 +7,20 @@ use uuid::Uuid;
 use super::{Store, rows};
 use crate::{domain::Entity, error::Error};
 
+/// While the phase is `legacy`, content_blocks holds every body: a file that early V0.3 wrote may
+/// be missing or older.
 const GET: &str = "
-    SELECT e.*, b.content AS content_block
+    SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
+           e.file_size, e.file_type, e.checksum, e.version, e.created_at, e.updated_at,
+           e.deleted_at, b.content AS content_block
     FROM entities e
-    LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND e.file_path IS NULL
+    LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND (e.file_path IS NULL
+        OR (SELECT phase FROM storage_phase WHERE only_row) = 'legacy')
     WHERE e.id = $1 AND e.user_id = $2 AND e.deleted_at IS NULL";
 
 impl Store {
-    /// Reads one entity of one user, and its body from content_blocks if that is asked for and the
-    /// entity has no file. `None` if there is none, it is deleted, or it is another user's.
+    /// Reads one entity of one user, and its body from content_blocks if that is asked for and
+    /// the entity has no file, or the phase is `legacy`. `None` if there is none, it is deleted, or it is another user's.
     ///
     /// # Errors
     /// The database's.
@@ -30,9 +35,8 @@ impl Store {
             .bind(id)
             .bind(user.as_str())
             .bind(with_content_block)
-            .fetch_optional(&self.pool)
+            .fetch_optional(&mut *self.database.acquire().await?)
             .await?;
-        row.map(|row| Ok((rows::entity(&row)?, row.try_get("content_block")?)))
-            .transpose()
+        row.map(|row| Ok((rows::entity(&row)?, row.try_get("content_block")?))).transpose()
     }
 }

@@ -3,6 +3,7 @@
 
 mod begin;
 mod commit;
+mod database;
 mod entities;
 mod recovery;
 mod rows;
@@ -15,63 +16,59 @@ use sqlx::PgPool;
 use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected};
 use synap_types::IdGenerator;
 
+use begin::Beginner;
+use commit::Committer;
+use database::{Database, Job, in_time};
+
 use crate::{
     config::ProtocolArgs,
     domain::{Begun, Change, Entity, Intent, OperationId},
     error::Error,
 };
 
+type Grouped<Work, Out> = Arc<GroupCommit<OperationId, Job<Work>, Out, Error>>;
+
 /// The database, and the queues in front of its two busiest statements.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    database: Database,
     times: ProtocolArgs,
-    begins: Arc<GroupCommit<OperationId, Intent, Begun, Error>>,
-    commits: Arc<GroupCommit<OperationId, Change, Entity, Error>>,
+    committer: Committer,
+    begins: Grouped<Intent, Begun>,
+    commits: Grouped<Change, Entity>,
 }
 
 impl Store {
-    /// A store over a pool. Begins and commits of concurrent callers share transactions.
+    /// A store over a pool made with [`Config::pool_options`](crate::Config::pool_options). Begins
+    /// and commits of concurrent callers share transactions.
     pub fn new(pool: PgPool, times: ProtocolArgs, ids: Arc<dyn IdGenerator>) -> Self {
         let options = GroupCommitOptions {
-            workers: times.group_commit_workers,
+            workers: times.group_commit_workers.get(),
             ..GroupCommitOptions::default()
         };
-        let begins = {
-            let beginner = begin::Beginner {
-                pool: pool.clone(),
-                times,
-                ids,
-            };
-            GroupCommit::new(
-                options,
-                |intent: &Intent| intent.operation.clone(),
-                move |batch| {
-                    let beginner = beginner.clone();
-                    async move { beginner.begin_all(batch).await }
-                },
-            )
-        };
+        let database = Database::new(pool);
+        let beginner = Beginner { database: database.clone(), times, ids };
+        let begins = GroupCommit::new(
+            options,
+            |job: &Job<Intent>| job.work().operation.clone(),
+            move |batch| {
+                let beginner = beginner.clone();
+                async move { beginner.begin_all(batch).await }
+            },
+        );
+        let committer = Committer { database: database.clone(), times };
         let commits = {
-            let committer = commit::Committer {
-                pool: pool.clone(),
-                times,
-            };
+            let committer = committer.clone();
             GroupCommit::new(
                 options,
-                |change: &Change| change.attempt.operation.clone(),
+                |job: &Job<Change>| job.work().attempt.operation.clone(),
                 move |batch| {
                     let committer = committer.clone();
                     async move { committer.commit_all(batch).await }
                 },
             )
         };
-        Self {
-            pool,
-            times,
-            begins: Arc::new(begins),
-            commits: Arc::new(commits),
-        }
+        Self { database, times, committer, begins: Arc::new(begins), commits: Arc::new(commits) }
     }
 
     /// Step 1 of the write protocol: records the intent, or says what became of it.
@@ -80,17 +77,22 @@ impl Store {
     /// [`Error::RequestIdReused`] if the id stands for something else.
     #[tracing::instrument(name = "db.operation.begin", skip_all, err(level = "debug"))]
     pub async fn begin(&self, intent: Intent) -> Result<Begun, Error> {
-        self.begins.submit(intent).await
+        in_time(intent, async |job| self.begins.submit(job).await).await
     }
 
     /// Step 3, the pivot: makes the write true in one transaction. Repeating a commit that went
     /// through succeeds.
     ///
     /// # Errors
-    /// [`Error::Fenced`] or [`Error::PhaseChanged`], and then nothing was written.
+    /// [`Error::Fenced`] or [`Error::PhaseChanged`], or [`Error::Invalid`] if the file is not under
+    /// the attempt's key; and then nothing was written.
     #[tracing::instrument(name = "db.operation.commit", skip_all, err(level = "debug"))]
     pub async fn commit(&self, change: Change) -> Result<Entity, Error> {
-        self.commits.submit(change).await
+        if change.is_small() {
+            in_time(change, async |job| self.commits.submit(job).await).await
+        } else {
+            self.committer.commit_alone(change).await
+        }
     }
 }
 
@@ -98,7 +100,7 @@ impl From<Rejected> for Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::QueueFull => Self::QueueFull,
-            Rejected::NoAnswer => Self::Database(sqlx::Error::WorkerCrashed),
+            Rejected::NoAnswer => sqlx::Error::WorkerCrashed.into(),
         }
     }
 }

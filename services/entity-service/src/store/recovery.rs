@@ -9,10 +9,12 @@ use crate::{domain::Claimed, error::Error};
 
 /// Pending operations are given up: a later epoch fences their writer, their key will be deleted.
 /// Committed ones are handed out, at longer and longer intervals while the event store is away.
+/// What is due is compared with the time of the statement: no index can be asked for a clock that
+/// goes on while it is read.
 const CLAIM: &str = "
     WITH due AS (
         SELECT user_id, request_id FROM write_operations
-        WHERE state IN ('PENDING', 'COMMITTED') AND lease_until < clock_timestamp()
+        WHERE state IN ('PENDING', 'COMMITTED') AND lease_until < statement_timestamp()
         ORDER BY lease_until
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -26,7 +28,9 @@ const CLAIM: &str = "
                         + make_interval(secs => $2 * power(2, least(attempts, 6)))
         FROM due
         WHERE o.user_id = due.user_id AND o.request_id = due.request_id
-        RETURNING o.*
+        RETURNING o.user_id, o.request_id, o.state, o.epoch, o.entity_type, o.entity_id,
+            o.blob_key, o.event_id, o.occurred_at, o.entity_version, o.event_type,
+            o.event_data::text
     ),
     given_up AS (
         INSERT INTO blob_gc (key, not_before, settled_at)
@@ -37,11 +41,16 @@ const CLAIM: &str = "
     SELECT * FROM claimed";
 
 const CLAIM_DELETIONS: &str = "
+    WITH due AS (
+        SELECT key FROM blob_gc WHERE not_before <= statement_timestamp()
+        ORDER BY not_before
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    )
     UPDATE blob_gc g
     SET not_before = clock_timestamp() + make_interval(secs => $2),
         final = settled_at <= clock_timestamp()
-    FROM (SELECT key FROM blob_gc WHERE not_before <= clock_timestamp()
-          ORDER BY not_before LIMIT $1 FOR UPDATE SKIP LOCKED) AS due
+    FROM due
     WHERE g.key = due.key
     RETURNING g.key";
 
@@ -52,12 +61,16 @@ const COMPLETE_DELETIONS: &str = "
 
 /// Old rows go in small steps, and never before their blob is gone for good.
 const FORGET: &str = "
+    WITH old AS (
+        SELECT user_id, request_id FROM write_operations w
+        WHERE state IN ('DONE', 'ABORTED')
+          AND updated_at < statement_timestamp() - make_interval(secs => $1)
+          AND NOT EXISTS (SELECT FROM blob_gc g WHERE g.key = w.blob_key)
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    )
     DELETE FROM write_operations o
-    USING (SELECT user_id, request_id FROM write_operations w
-           WHERE state IN ('DONE', 'ABORTED')
-             AND updated_at < clock_timestamp() - make_interval(secs => $1)
-             AND NOT EXISTS (SELECT FROM blob_gc g WHERE g.key = w.blob_key)
-           LIMIT $2 FOR UPDATE SKIP LOCKED) AS old
+    USING old
     WHERE o.user_id = old.user_id AND o.request_id = old.request_id";
 
 /// Seconds that a recovery worker has to delete the blobs it took.
@@ -74,7 +87,7 @@ impl Store {
             .bind(limit)
             .bind(self.times.event_lease_secs)
             .bind(self.times.blob_settle_secs)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *self.database.acquire().await?)
             .await?;
         let mut claimed = Claimed::default();
         for row in rows {
@@ -95,7 +108,7 @@ impl Store {
         let keys = sqlx::query_scalar(CLAIM_DELETIONS)
             .bind(limit)
             .bind(DELETION_LEASE_SECS)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *self.database.acquire().await?)
             .await?;
         Ok(keys)
     }
@@ -106,9 +119,12 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.blob_gc.complete", skip_all, err(level = "debug"))]
     pub async fn complete_deletions(&self, keys: &[String]) -> Result<(), Error> {
+        // In one order for all workers, so that no two wait for each other.
+        let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        keys.sort_unstable();
         sqlx::query(COMPLETE_DELETIONS)
             .bind(keys)
-            .execute(&self.pool)
+            .execute(&mut *self.database.acquire().await?)
             .await?;
         Ok(())
     }
@@ -122,7 +138,7 @@ impl Store {
         let done = sqlx::query(FORGET)
             .bind(self.times.operation_retention().as_secs_f64())
             .bind(limit)
-            .execute(&self.pool)
+            .execute(&mut *self.database.acquire().await?)
             .await?;
         Ok(done.rows_affected())
     }

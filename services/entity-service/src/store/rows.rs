@@ -1,5 +1,7 @@
 //! How rows become what the domain speaks of; shared by the use cases.
 
+use std::cmp::Ordering;
+
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use synap_types::UserId;
 
@@ -28,11 +30,7 @@ pub(super) async fn give_up_key(
     key: &str,
     settle_secs: f64,
 ) -> Result<(), Error> {
-    sqlx::query(GIVE_UP_KEY)
-        .bind(key)
-        .bind(settle_secs)
-        .execute(connection)
-        .await?;
+    sqlx::query(GIVE_UP_KEY).bind(key).bind(settle_secs).execute(connection).await?;
     Ok(())
 }
 
@@ -58,15 +56,9 @@ pub(super) fn entity(row: &PgRow) -> Result<Entity, Error> {
             url: row.try_get("file_url")?,
             path,
             // Early V0.3 may have left these out; readers find out from the blob.
-            size: row
-                .try_get::<Option<i64>, _>("file_size")?
-                .unwrap_or_default(),
-            file_type: row
-                .try_get::<Option<String>, _>("file_type")?
-                .unwrap_or_default(),
-            checksum: row
-                .try_get::<Option<String>, _>("checksum")?
-                .unwrap_or_default(),
+            size: row.try_get::<Option<i64>, _>("file_size")?.unwrap_or_default(),
+            file_type: row.try_get::<Option<String>, _>("file_type")?.unwrap_or_default(),
+            checksum: row.try_get::<Option<String>, _>("checksum")?.unwrap_or_default(),
         }),
     };
     Ok(Entity {
@@ -91,15 +83,9 @@ pub(super) fn pending_event(row: &PgRow) -> Result<Option<PendingEvent>, Error> 
     }
     let user: String = row.try_get("user_id")?;
     let user = UserId::parse(user).map_err(|why| corrupt("write_operations", why))?;
-    let operation = OperationId {
-        user,
-        request: row.try_get("request_id")?,
-    };
+    let operation = OperationId { user, request: row.try_get("request_id")? };
     Ok(Some(PendingEvent {
-        attempt: Attempt {
-            operation,
-            epoch: row.try_get("epoch")?,
-        },
+        attempt: Attempt { operation, epoch: row.try_get("epoch")? },
         event_id: row.try_get("event_id")?,
         entity_type: row.try_get("entity_type")?,
         entity_id: row.try_get("entity_id")?,
@@ -107,11 +93,14 @@ pub(super) fn pending_event(row: &PgRow) -> Result<Option<PendingEvent>, Error> 
         occurred_at: row.try_get("occurred_at")?,
         event: EventDraft {
             event_type: row.try_get("event_type")?,
-            data: row
-                .try_get::<serde_json::Value, _>("event_data")?
-                .to_string(),
+            data: row.try_get("event_data")?,
         },
     }))
+}
+
+/// Rows are locked in this order by whoever locks several.
+pub(super) fn lock_order(a: &OperationId, b: &OperationId) -> Ordering {
+    (&a.user, a.request).cmp(&(&b.user, b.request))
 }
 
 pub(super) fn phase(row: &PgRow) -> Result<Phase, Error> {
@@ -120,8 +109,5 @@ pub(super) fn phase(row: &PgRow) -> Result<Phase, Error> {
 }
 
 pub(super) fn corrupt(table: &'static str, what: impl std::fmt::Display) -> Error {
-    Error::CorruptRow {
-        table,
-        what: what.to_string(),
-    }
+    Error::CorruptRow { table, what: what.to_string() }
 }

@@ -1,6 +1,6 @@
 //! How an operation ends: finished after its event is appended, or given up before its pivot.
 
-use sqlx::Row as _;
+use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -9,12 +9,13 @@ use crate::{
     error::Error,
 };
 
-/// Epochs are not compared: an appended event is appended, whoever did it.
+/// Epochs are not compared: an appended event is appended, whoever did it. The state is a parameter
+/// so that no plan reads the index of all open operations instead of asking for these.
 const FINISH: &str = "
     UPDATE write_operations o
     SET state = 'DONE', updated_at = clock_timestamp()
     FROM unnest($1::text[], $2::uuid[]) AS i (user_id, request_id)
-    WHERE o.user_id = i.user_id AND o.request_id = i.request_id AND o.state = 'COMMITTED'";
+    WHERE o.user_id = i.user_id AND o.request_id = i.request_id AND o.state = $3";
 
 const FIND: &str = "
     SELECT state, epoch, blob_key FROM write_operations
@@ -34,13 +35,14 @@ impl Store {
     pub async fn finish(&self, operations: &[OperationId]) -> Result<(), Error> {
         // In one order for all replicas, so that two batches cannot wait for each other.
         let mut operations: Vec<&OperationId> = operations.iter().collect();
-        operations.sort_unstable_by_key(|id| (id.user.as_str(), id.request));
+        operations.sort_unstable_by(|a, b| rows::lock_order(a, b));
         let users: Vec<&str> = operations.iter().map(|id| id.user.as_str()).collect();
         let requests: Vec<Uuid> = operations.iter().map(|id| id.request).collect();
         sqlx::query(FINISH)
             .bind(users)
             .bind(requests)
-            .execute(&self.pool)
+            .bind("COMMITTED")
+            .execute(&mut *self.database.acquire().await?)
             .await?;
         Ok(())
     }
@@ -53,7 +55,8 @@ impl Store {
     #[tracing::instrument(name = "db.operation.abort", skip_all, err(level = "debug"))]
     pub async fn abort(&self, attempt: &Attempt) -> Result<(), Error> {
         let OperationId { user, request } = &attempt.operation;
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.database.acquire().await?;
+        let mut transaction = connection.begin().await?;
         let row = sqlx::query(FIND)
             .bind(user.as_str())
             .bind(request)
@@ -67,11 +70,7 @@ impl Store {
         }
         let key: &str = row.try_get("blob_key")?;
         rows::give_up_key(&mut transaction, key, self.times.blob_settle_secs).await?;
-        sqlx::query(ABORT)
-            .bind(user.as_str())
-            .bind(request)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(ABORT).bind(user.as_str()).bind(request).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{Store, rows};
 use crate::{domain::StorageStatus, error::Error};
 
 const STATUS: &str = "
-    SELECT (SELECT phase FROM storage_phase) AS phase,
+    SELECT (SELECT phase FROM storage_phase WHERE only_row) AS phase,
            (SELECT count(*) FROM write_operations WHERE state = 'PENDING') AS pending,
            (SELECT count(*) FROM write_operations WHERE state = 'COMMITTED') AS committed,
            (SELECT count(*) FROM blob_gc) AS deletions";
@@ -18,7 +18,7 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.storage.status", skip_all, err(level = "debug"))]
     pub async fn status(&self) -> Result<StorageStatus, Error> {
-        let row = sqlx::query(STATUS).fetch_one(&self.pool).await?;
+        let row = sqlx::query(STATUS).fetch_one(&mut *self.database.acquire().await?).await?;
         Ok(StorageStatus {
             phase: rows::phase(&row)?,
             pending_operations: row.try_get("pending")?,

@@ -154,6 +154,10 @@ async fn read_body(api: &NoteApi, request: Request) -> Result<Bytes, Error> {
 fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error> {
     let text = std::str::from_utf8(text)
         .map_err(|why| Violation::new(name, format!("is not valid UTF-8: {why}")))?;
+    // serde would take a list of values for a struct, too.
+    if !text.trim_start().starts_with('{') {
+        return Err(Violation::new(name, "must be a JSON object").into());
+    }
     serde_json::from_str(text)
         .map_err(|why| Violation::new(name, format!("is not the JSON that is expected: {why}")).into())
 }

@@ -1,11 +1,15 @@
 //! Each service as a child process, started again when it dies.
 
-use std::{net::TcpListener, os::unix::process::CommandExt as _, process::Stdio, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::process::CommandExt as _,
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use tokio::{
     process::{Child, Command},
-    task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,39 +27,36 @@ pub(super) fn start(mut plan: Plan, stop: CancellationToken) -> anyhow::Result<S
     plan.addresses = choose_ports(plan.addresses)?;
     let addresses = plan.addresses;
     let gateway_stopped = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    for told in [plan.content(), plan.entity(), plan.event()] {
-        tasks.spawn(keep_running(told, gateway_stopped.clone()));
-    }
     let gateway = plan.gateway(&addresses);
-    let gateway_stop = stop.clone();
-    tasks.spawn(async move {
-        let outcome = keep_running(gateway, gateway_stop).await;
-        gateway_stopped.cancel();
-        outcome
+    let mut system = System::new(addresses, stop.clone());
+    for told in [plan.content(), plan.entity(), plan.event()] {
+        system.spawn(keep_running(told, gateway_stopped.clone()));
+    }
+    system.spawn(async move {
+        let _gateway_stopped = gateway_stopped.drop_guard();
+        keep_running(gateway, stop).await
     });
-    Ok(System { addresses, stop, tasks })
+    Ok(system)
 }
 
-/// Children cannot tell which free port they took: it is chosen for them.
+/// Children cannot tell which free port they took: it is chosen for them. A port that is taken is
+/// found here, before a child starts: whoever listens there could pass for the child.
 fn choose_ports(addresses: Addresses) -> anyhow::Result<Addresses> {
     // All are held until all are chosen, or one could be chosen twice.
     let mut held = Vec::new();
-    let mut choose = |address: std::net::SocketAddr| -> anyhow::Result<_> {
-        if address.port() != 0 {
-            return Ok(address);
-        }
-        let listener = TcpListener::bind(address).context("no free port")?;
+    let mut choose = |name: &str, address: SocketAddr| -> anyhow::Result<_> {
+        let listener = TcpListener::bind(address)
+            .with_context(|| format!("{name} cannot listen on {address}"))?;
         let chosen = listener.local_addr()?;
         held.push(listener);
         Ok(chosen)
     };
     Ok(Addresses {
-        gateway: choose(addresses.gateway)?,
-        http: choose(addresses.http)?,
-        content: choose(addresses.content)?,
-        entity: choose(addresses.entity)?,
-        event: choose(addresses.event)?,
+        gateway: choose("gateway", addresses.gateway)?,
+        http: choose("gateway", addresses.http)?,
+        content: choose("content-service", addresses.content)?,
+        entity: choose("entity-service", addresses.entity)?,
+        event: choose("event-service", addresses.event)?,
     })
 }
 
@@ -65,6 +66,8 @@ async fn keep_running(told: Told, stop: CancellationToken) -> anyhow::Result<()>
     loop {
         let started = Instant::now();
         let mut child = spawn(&told)?;
+        // Taken out: `wait` would close it.
+        let _life_line = child.stdin.take();
         tokio::select! {
             status = child.wait() => {
                 let status = status?;
@@ -89,7 +92,9 @@ async fn keep_running(told: Told, stop: CancellationToken) -> anyhow::Result<()>
 fn spawn(told: &Told) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("cannot find my own program")?;
     let mut command = std::process::Command::new(program);
-    command.args(["run", told.service.name(), "--"]).args(&told.flags).stdin(Stdio::null());
+    command.args(["run", "--with-parent", told.service.name(), "--"]).args(&told.flags);
+    // A pipe that ends when we do, even by SIGKILL.
+    command.stdin(Stdio::piped());
     for (variable, _, value) in &told.secrets {
         command.env(variable, value);
     }

@@ -1,6 +1,5 @@
 //! All services in this process, with real gRPC between them.
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Plan, System};
@@ -8,7 +7,8 @@ use crate::run::AnyService;
 
 pub(super) async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result<System> {
     let mut addresses = plan.addresses;
-    let bind = async |told: super::plan::Told| AnyService::bind(told.service, &told.all_flags()).await;
+    let bind =
+        async |told: super::plan::Told| AnyService::bind(told.service, &told.all_flags()).await;
 
     let content = bind(plan.content()).await?;
     let entity = bind(plan.entity()).await?;
@@ -22,15 +22,13 @@ pub(super) async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result
 
     // The gateway stops first: while it drains, it needs the others.
     let gateway_stopped = CancellationToken::new();
-    let mut tasks = JoinSet::new();
+    let mut system = System::new(addresses, stop.clone());
     for service in [content, entity, event] {
-        tasks.spawn(service.run(gateway_stopped.clone()));
+        system.spawn(service.run(gateway_stopped.clone()));
     }
-    let gateway_stop = stop.clone();
-    tasks.spawn(async move {
-        let outcome = gateway.run(gateway_stop).await;
-        gateway_stopped.cancel();
-        outcome
+    system.spawn(async move {
+        let _gateway_stopped = gateway_stopped.drop_guard();
+        gateway.run(stop).await
     });
-    Ok(System { addresses, stop, tasks })
+    Ok(system)
 }

@@ -18,7 +18,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use synap_rpc::Channel;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use plan::{Addresses, Plan};
@@ -101,10 +101,23 @@ pub struct System {
     pub addresses: Addresses,
     /// Cancelled when the system stops, whoever stops it.
     stop: CancellationToken,
-    tasks: tokio::task::JoinSet<anyhow::Result<()>>,
+    tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl System {
+    fn new(addresses: Addresses, stop: CancellationToken) -> Self {
+        Self { addresses, stop, tasks: JoinSet::new() }
+    }
+
+    /// Runs a part of the system. Its end, however it comes, is the end of all.
+    fn spawn(&mut self, part: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let stop = self.stop.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _stop = stop;
+            part.await
+        });
+    }
+
     /// Starts the services in this process.
     ///
     /// # Errors
@@ -134,7 +147,6 @@ impl System {
         let mut outcome = Ok(());
         while let Some(ended) = self.tasks.join_next().await {
             let ended = ended.context("a service panicked").and_then(|ended| ended);
-            self.stop.cancel();
             if outcome.is_ok() {
                 outcome = ended;
             }

@@ -3,30 +3,28 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+pub mod client;
+pub mod http;
+pub mod markdown;
+pub mod process;
+pub mod refusal;
+mod stores;
+pub mod up;
 
-use synap_auth::Secret;
-use synap_proto::gateway::{
-    CreateNoteRequest, GetNoteRequest, Note, note_service_client::NoteServiceClient,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
 use synap_rpc::Channel;
 use synap_testkit::{
     ports::Port,
     postgres::{TestDatabase, TestServer},
 };
-use synap_types::{SystemClock, UserId};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     time::Instant,
 };
-use tonic::{Request, Status, metadata::MetadataValue};
+
+pub use self::client::{Client, token};
 
 pub const SECRET: &str = "the secret of a test, and of nobody else";
 
@@ -64,7 +62,9 @@ pub struct System {
     addresses: HashMap<Name, SocketAddr>,
     pub http: SocketAddr,
     processes: HashMap<Name, Child>,
-    _ports: Vec<Port>,
+    /// Gateways beside the first.
+    more: Vec<Child>,
+    ports: Vec<Port>,
     /// Set for every process on top of the short times of tests.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -72,12 +72,12 @@ pub struct System {
 impl System {
     /// Nothing runs yet.
     pub async fn new() -> Self {
-        let server = TestServer::shared().await;
-        let database = server.database("system", migrate).await;
-        Self::on(database)
+        Self::on(TestServer::shared().await).await
     }
 
-    pub fn on(database: TestDatabase) -> Self {
+    /// Nothing runs yet; the server is one that the test may kill.
+    pub async fn on(server: &TestServer) -> Self {
+        let database = server.database("system", migrate).await;
         let ports: Vec<Port> = (0..5).map(|_| Port::claim()).collect();
         let address = |port: &Port| SocketAddr::from(([127, 0, 0, 1], port.number()));
         Self {
@@ -85,8 +85,9 @@ impl System {
             directory: tempfile::tempdir().unwrap(),
             addresses: Name::ALL.into_iter().zip(ports.iter().map(address)).collect(),
             http: address(&ports[4]),
-            _ports: ports,
+            ports,
             processes: HashMap::new(),
+            more: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -101,7 +102,8 @@ impl System {
     /// Starts all services, one of them with a failpoint.
     pub async fn start_all(&mut self, armed: Option<(Name, Armed)>) {
         for name in Name::ALL {
-            let armed = armed.as_ref().filter(|(who, _)| *who == name).map(|(_, armed)| armed.clone());
+            let armed =
+                armed.as_ref().filter(|(who, _)| *who == name).map(|(_, armed)| armed.clone());
             self.spawn(name, armed);
         }
         for name in Name::ALL {
@@ -111,11 +113,34 @@ impl System {
 
     /// Starts one service and does not wait for it.
     pub fn spawn(&mut self, name: Name, armed: Option<Armed>) {
+        let child = self.command(name, self.addresses[&name], self.http, armed).spawn().unwrap();
+        self.processes.insert(name, child);
+    }
+
+    /// Starts another gateway over the same services, ready.
+    pub async fn second_gateway(&mut self) -> Channel {
+        let ports = [Port::claim(), Port::claim()];
+        let [grpc, http] = ports.each_ref().map(|port| ([127, 0, 0, 1], port.number()).into());
+        self.ports.extend(ports);
+        let child = self.command(Name::Gateway, grpc, http, None).spawn().unwrap();
+        self.more.push(child);
+        let channel = Channel::connect("gateway", &format!("http://{grpc}")).unwrap();
+        eventually("the second gateway is ready", || async { channel.is_ready().await }).await;
+        channel
+    }
+
+    fn command(
+        &self,
+        name: Name,
+        listen: SocketAddr,
+        http: SocketAddr,
+        armed: Option<Armed>,
+    ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_synapctl"));
-        command.args(["run", name.text(), "--", "--listen", &self.addresses[&name].to_string()]);
+        command.args(["run", name.text(), "--", "--listen", &listen.to_string()]);
         if name == Name::Gateway {
             let url = |name: Name| format!("http://{}", self.addresses[&name]);
-            command.args(["--http-listen", &self.http.to_string()]);
+            command.args(["--http-listen", &http.to_string()]);
             command.args(["--content-url", &url(Name::Content)]);
             command.args(["--entity-url", &url(Name::Entity), "--event-url", &url(Name::Event)]);
         }
@@ -144,7 +169,7 @@ impl System {
             command.env("SYNAP_FAILPOINT", format!("{place}={action}"));
             command.env("SYNAP_FAILPOINT_MARK", self.mark());
         }
-        self.processes.insert(name, command.spawn().unwrap());
+        command
     }
 
     fn log(&self, name: Name) -> Stdio {
@@ -156,13 +181,19 @@ impl System {
     /// Waits until a service says that it is ready.
     pub async fn ready(&self, name: Name) {
         let channel = self.channel(name);
-        eventually(&format!("{} is ready", name.text()), || async { channel.is_ready().await }).await;
+        eventually(&format!("{} is ready", name.text()), || async { channel.is_ready().await })
+            .await;
     }
 
     /// kill -9, and the end of the process.
     pub async fn kill(&mut self, name: Name) {
         let mut child = self.processes.remove(&name).unwrap();
         child.kill().await.unwrap();
+    }
+
+    /// Sends a signal to a process that stays: STOP makes a service that hangs, CONT ends that.
+    pub fn signal(&self, name: Name, signal: &str) {
+        assert!(process::signal(self.processes[&name].id().unwrap(), signal));
     }
 
     /// Waits until a process has died by itself.
@@ -191,85 +222,7 @@ impl System {
 
     /// A client of one user.
     pub fn client(&self, user: &str) -> Client {
-        Client { stub: NoteServiceClient::new(self.channel(Name::Gateway)), token: token(user) }
-    }
-
-    /// Every object in the store: key and bytes. What a crash left half-written has no key.
-    pub fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut blobs = BTreeMap::new();
-        let root = self.blob_dir();
-        if root.exists() {
-            collect(&root, &root, &mut blobs);
-        }
-        blobs
-    }
-
-    /// Waits until recovery has nothing left to do.
-    pub async fn settled(&self) {
-        eventually("recovery has nothing left to do", || async {
-            let open: i64 = sqlx::query_scalar(
-                "SELECT (SELECT count(*) FROM write_operations
-                         WHERE state IN ('PENDING', 'COMMITTED'))
-                      + (SELECT count(*) FROM blob_gc)",
-            )
-            .fetch_one(&self.database.pool)
-            .await
-            .unwrap();
-            open == 0
-        })
-        .await;
-    }
-
-    /// What must hold of a settled system whatever happened to it: every note is wholly there, and
-    /// nothing else is. Returns the bodies by note.
-    pub async fn check_whole(&self) -> BTreeMap<String, String> {
-        let rows: Vec<(String, String, String, String, String)> = sqlx::query_as(
-            "SELECT e.id::text, e.user_id, e.file_path, e.checksum, b.content
-             FROM entities e JOIN content_blocks b ON b.entity_id = e.id
-                  JOIN entity_revisions r ON r.entity_id = e.id AND r.version = e.version
-                       AND r.file_path = e.file_path AND r.checksum = e.checksum",
-        )
-        .fetch_all(&self.database.pool)
-        .await
-        .unwrap();
-        let count = |sql: &'static str| async move {
-            sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.database.pool).await.unwrap()
-        };
-        let notes = i64::try_from(rows.len()).unwrap();
-        assert_eq!(count("SELECT count(*) FROM entities").await, notes, "rows without their block");
-        assert_eq!(count("SELECT count(*) FROM content_blocks").await, notes);
-        assert_eq!(count("SELECT count(*) FROM entity_revisions").await, notes);
-        assert_eq!(
-            count("SELECT count(*) FROM write_operations WHERE state = 'DONE'").await,
-            notes,
-            "operations without their note"
-        );
-
-        let events: Vec<(String, String, i64, serde_json::Value)> = sqlx::query_as(
-            "SELECT aggregate_id::text, event_type, version, data FROM event_store.events",
-        )
-        .fetch_all(&self.database.pool)
-        .await
-        .unwrap();
-        assert_eq!(i64::try_from(events.len()).unwrap(), notes, "one event for each note");
-        let events: BTreeMap<_, _> = events.into_iter().map(|event| (event.0.clone(), event)).collect();
-
-        let mut blobs = self.blobs();
-        let mut bodies = BTreeMap::new();
-        for (id, user, path, checksum, body) in rows {
-            let blob = blobs.remove(&path).unwrap_or_else(|| panic!("no blob at {path}"));
-            assert_eq!(String::from_utf8(blob).unwrap(), body, "blob and content block differ");
-            assert_eq!(synap_types::Checksum::of(body.as_bytes()).to_string(), checksum);
-            let segment = UserId::parse(user).unwrap().segment();
-            assert_eq!(path, format!("users/{segment}/notes/{id}.md"));
-            let (_, event_type, version, data) = &events[&id];
-            assert_eq!((event_type.as_str(), *version), ("entity.created", 1));
-            assert_eq!(data["file"]["path"], path.as_str());
-            assert!(!data.to_string().contains(&body) || body.len() < 40, "the event has the body");
-            bodies.insert(id, body);
-        }
-        assert!(blobs.is_empty(), "blobs that no row names: {:?}", blobs.keys());
-        bodies
+        Client::new(self.channel(Name::Gateway), token(user))
     }
 
     /// What the processes wrote, for a failing test.
@@ -299,63 +252,11 @@ async fn migrate(url: String) -> Result<(), synap_postgres::MigrateError> {
     synap_postgres::migrate(&url, &event::MIGRATOR, event::MIGRATION_TABLE).await
 }
 
-fn collect(root: &Path, folder: &Path, blobs: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(root, &path, blobs);
-        } else {
-            let key = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            if !key.contains('#') {
-                blobs.insert(key, std::fs::read(&path).unwrap());
-            }
-        }
-    }
-}
-
 /// Asks again and again until it holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let end = Instant::now() + SOON;
     while !holds().await {
         assert!(Instant::now() < end, "not within {SOON:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-pub fn token(user: &str) -> String {
-    let user = UserId::parse(user).unwrap();
-    let secret = Secret::new(SECRET);
-    synap_auth::issue_hs256(&secret, &user, Duration::from_hours(1), &SystemClock)
-}
-
-/// Calls the gateway as one user.
-#[derive(Clone)]
-pub struct Client {
-    pub stub: NoteServiceClient<Channel>,
-    pub token: String,
-}
-
-impl Client {
-    pub fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        let header: MetadataValue<_> = format!("Bearer {}", self.token).parse().unwrap();
-        request.metadata_mut().insert("authorization", header);
-        request
-    }
-
-    pub async fn create(&self, content: &str, request_id: &str) -> Result<(Note, bool), Status> {
-        let request = CreateNoteRequest {
-            content: content.to_owned(),
-            request_id: request_id.to_owned(),
-            ..CreateNoteRequest::default()
-        };
-        let answer = self.stub.clone().create_note(self.request(request)).await?.into_inner();
-        Ok((answer.note.unwrap(), answer.event_pending))
-    }
-
-    pub async fn get(&self, id: &str) -> Result<Note, Status> {
-        let request = GetNoteRequest { id: id.to_owned(), include_content: true };
-        let answer = self.stub.clone().get_note(self.request(request)).await?;
-        Ok(answer.into_inner().note.unwrap())
     }
 }

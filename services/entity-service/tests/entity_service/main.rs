@@ -1,0 +1,19 @@
+//! entity-service as its callers see it: real gRPC on loopback, a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "helpers are tests too")]
+
+mod configuration;
+mod content;
+mod faults;
+mod fencing;
+mod groups;
+mod legacy;
+mod migrations;
+mod operations;
+mod phases;
+mod plans;
+mod recovery;
+mod retention;
+mod support;
+mod validation;
+mod walls;

@@ -1,0 +1,174 @@
+//! No statement reads a whole table, however large it becomes under the plans that are kept.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use sqlx::PgPool;
+use synap_entity_service::{
+    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, OperationId, Phase},
+    store::Store,
+};
+use synap_postgres::connect_pool;
+use synap_types::{Checksum, EntityType, IdGenerator as _, SystemIds, UserId};
+
+use crate::support::{config, database, execute, set_phase};
+
+/// A store with one connection, which is the pool's too.
+fn store(url: &str) -> (Store, PgPool) {
+    let config = config(url, &["--group-commit-workers", "1", "--database-connections", "1"]);
+    let pool = connect_pool(url, &config.pool_options()).unwrap();
+    (Store::new(pool.clone(), config.protocol, Arc::new(SystemIds)), pool)
+}
+
+fn intent() -> Intent {
+    Intent {
+        operation: OperationId {
+            user: UserId::parse("ada").unwrap(),
+            request: SystemIds.next_id(),
+        },
+        attempt_id: SystemIds.next_id(),
+        fingerprint: Checksum::of(b"request"),
+        entity_type: EntityType::note(),
+        extension: "md".to_owned(),
+    }
+}
+
+async fn start(store: &Store, intent: Intent) -> Attempt {
+    match store.begin(intent).await.unwrap() {
+        Begun::Started(started) => started.attempt,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn change(attempt: &Attempt) -> Change {
+    Change {
+        attempt: attempt.clone(),
+        phase: Phase::Legacy,
+        create: EntityDraft {
+            title: None,
+            preview: String::new(),
+            tags: Vec::new(),
+            file: None,
+            content_block: Some("body".to_owned()),
+        },
+        event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
+    }
+}
+
+/// Every statement of the write protocol, for one operation and for a batch.
+async fn round(store: &Store) {
+    for count in [1, 20] {
+        let attempts = join_all((0..count).map(|_| start(store, intent()))).await;
+        for entity in join_all(attempts.iter().map(|a| store.commit(change(a)))).await {
+            let entity = entity.unwrap();
+            let user = UserId::parse("ada").unwrap();
+            assert!(store.entity(&user, entity.id, true).await.unwrap().is_some());
+        }
+        store.commit(change(&attempts[0])).await.unwrap();
+        let finished: Vec<_> = attempts.into_iter().map(|attempt| attempt.operation).collect();
+        store.finish(&finished).await.unwrap();
+    }
+    let given_up = intent();
+    let attempt = start(store, given_up.clone()).await;
+    store.abort(&attempt).await.unwrap();
+    let again = start(store, Intent { attempt_id: SystemIds.next_id(), ..given_up }).await;
+    assert_eq!(again.epoch, 2);
+    store.abort(&again).await.unwrap();
+    assert!(store.claim(100).await.unwrap().pending_events.is_empty());
+    // They stay until their writer must have ended.
+    let keys = store.claim_deletions(100).await.unwrap();
+    assert_eq!(keys.len(), 2);
+    store.complete_deletions(&keys).await.unwrap();
+    assert!(store.claim_deletions(100).await.unwrap().is_empty());
+    store.forget_operations(100).await.unwrap();
+}
+
+/// Rows that nothing is to be done about, as a busy day leaves them: most are done, some wait.
+const GROW: &str = "
+    INSERT INTO write_operations
+        (user_id, request_id, kind, state, epoch, attempt_id, lease_until, fingerprint,
+         entity_type, extension, entity_id, blob_key, event_id, occurred_at, committed_epoch,
+         entity_version, event_type, event_data)
+    SELECT 'user-' || n % 1000, gen_random_uuid(), 'create', state, 1, gen_random_uuid(),
+           now() + interval '1 h', decode(repeat('07', 32), 'hex'), 'note', 'md',
+           gen_random_uuid(), 'users/user/notes/' || n || '.md', gen_random_uuid(), now(),
+           CASE WHEN state <> 'PENDING' THEN 1 END, 1, 'entity.created', '{}'
+    FROM generate_series(1, 100000) AS n,
+         LATERAL (SELECT CASE n % 20 WHEN 0 THEN 'COMMITTED' WHEN 1 THEN 'PENDING' ELSE 'DONE' END)
+             AS s (state);
+    INSERT INTO blob_gc (key, not_before, settled_at)
+    SELECT 'users/user/notes/gone-' || n || '.md', now() + interval '1 h', now() + interval '1 h'
+    FROM generate_series(1, 20000) AS n;
+    INSERT INTO entities (id, user_id, type)
+    SELECT gen_random_uuid(), 'user-' || n % 1000, 'note' FROM generate_series(1, 20000) AS n;
+    INSERT INTO content_blocks (entity_id, content) SELECT id, 'x' FROM entities
+    WHERE user_id <> 'ada'";
+
+/// How often each table was read as a whole, and how many entries of the index of open operations
+/// were read, as far as the one connection knows.
+async fn reads(pool: &PgPool) -> (Vec<(String, i64)>, i64) {
+    let mut connection = pool.acquire().await.unwrap();
+    // The counters of a session are published by its next statement after this one.
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
+    sqlx::query("SELECT pg_stat_clear_snapshot()").execute(&mut *connection).await.unwrap();
+    let scans = sqlx::query_as(
+        "SELECT relname::text, seq_scan FROM pg_stat_user_tables
+         WHERE relname IN ('write_operations', 'blob_gc', 'entities', 'content_blocks',
+                           'entity_revisions')
+         ORDER BY 1",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    let open = sqlx::query_scalar(
+        "SELECT idx_tup_read FROM pg_stat_user_indexes
+         WHERE indexrelname = 'write_operations_open_idx'",
+    )
+    .fetch_one(&mut *connection)
+    .await
+    .unwrap();
+    (scans, open)
+}
+
+async fn plans_survive_growth(analyzed: bool) {
+    let database = database().await;
+    set_phase(&database.pool, "legacy").await;
+    // Nobody but us makes the server think again.
+    execute(
+        &database.pool,
+        "ALTER TABLE write_operations SET (autovacuum_enabled = false);
+         ALTER TABLE blob_gc SET (autovacuum_enabled = false);
+         ALTER TABLE entities SET (autovacuum_enabled = false);
+         ALTER TABLE content_blocks SET (autovacuum_enabled = false);
+         ALTER TABLE entity_revisions SET (autovacuum_enabled = false)",
+    )
+    .await;
+    let (store, pool) = store(&database.url);
+    if analyzed {
+        round(&store).await;
+        // The worst moment: every table is a page or two, and known to be.
+        execute(&database.pool, "VACUUM (ANALYZE)").await;
+    }
+    for _ in 0..10 {
+        round(&store).await;
+    }
+    execute(&pool, GROW).await;
+
+    let (scans, open) = reads(&pool).await;
+    for _ in 0..10 {
+        round(&store).await;
+    }
+    let (later_scans, later_open) = reads(&pool).await;
+    assert_eq!(later_scans, scans);
+    assert!(later_open - open < 2500, "{} of 10,000 open operations read", later_open - open);
+}
+
+#[tokio::test]
+async fn plans_made_for_empty_tables_do_not_read_whole_tables_later() {
+    plans_survive_growth(false).await;
+}
+
+#[tokio::test]
+async fn plans_made_for_tiny_tables_do_not_read_whole_tables_later() {
+    plans_survive_growth(true).await;
+}

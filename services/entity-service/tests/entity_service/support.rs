@@ -1,0 +1,320 @@
+//! A running service, short ways to talk to it, and looks into its database.
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use sqlx::PgPool;
+use synap_entity_service::{Config, MIGRATION_TABLE, MIGRATOR, Service};
+use synap_postgres::MigrateError;
+use synap_proto::{
+    entity::{
+        self as pb, begin_operation_response::Outcome, entity_service_client::EntityServiceClient,
+        operation_service_client::OperationServiceClient,
+        storage_service_client::StorageServiceClient,
+    },
+    reason,
+};
+use synap_rpc::{Channel, RpcError};
+use synap_testkit::postgres::{TestDatabase, TestServer};
+use synap_types::{Checksum, IdGenerator as _, SystemIds};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A service of this process; stopped when dropped.
+pub(crate) struct Running {
+    pub(crate) api: Api,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Starts a service; it may not be ready yet.
+    pub(crate) async fn start(database_url: &str, more: &[&str]) -> Self {
+        let service = Service::bind(config(database_url, more)).await.unwrap();
+        let url = format!("http://{}", service.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Box::pin(service.run(stop.clone())));
+        let channel = Channel::connect("entity-service", &url).unwrap();
+        Self { api: Api(channel), stop, task }
+    }
+
+    pub(crate) async fn ready(self) -> Self {
+        until("the service to be ready", || self.api.0.is_ready()).await;
+        self
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub(crate) fn config(database_url: &str, more: &[&str]) -> Config {
+    try_config(database_url, more).unwrap()
+}
+
+pub(crate) fn try_config(database_url: &str, more: &[&str]) -> Result<Config, clap::Error> {
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        config: Config,
+    }
+    let fixed = ["entity-service", "--listen", "127.0.0.1:0", "--database-url", database_url];
+    Ok(Command::try_parse_from(fixed.iter().chain(more))?.config)
+}
+
+pub(crate) async fn migrate(url: String) -> Result<(), MigrateError> {
+    synap_postgres::migrate(&url, &MIGRATOR, MIGRATION_TABLE).await
+}
+
+/// A database with the newest migration.
+pub(crate) async fn database() -> TestDatabase {
+    TestServer::shared().await.database("entity", migrate).await
+}
+
+/// A database with nothing in it.
+pub(crate) async fn empty_database() -> TestDatabase {
+    let nothing = async |_| Ok::<_, String>(());
+    TestServer::shared().await.database("empty", nothing).await
+}
+
+/// A database, and a service that is ready.
+pub(crate) async fn service(more: &[&str]) -> (TestDatabase, Running) {
+    let database = database().await;
+    let running = Running::start(&database.url, more).await.ready().await;
+    (database, running)
+}
+
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) type Answer<T> = Result<T, RpcError>;
+
+/// The service's methods.
+#[derive(Clone)]
+pub(crate) struct Api(pub(crate) Channel);
+
+impl Api {
+    fn operations(&self) -> OperationServiceClient<Channel> {
+        OperationServiceClient::new(self.0.clone())
+    }
+
+    pub(crate) async fn begin(&self, request: pb::BeginOperationRequest) -> Answer<Outcome> {
+        let answer = self.operations().begin_operation(request).await?;
+        Ok(answer.into_inner().outcome.unwrap())
+    }
+
+    /// Begins an operation that this caller is going to own.
+    pub(crate) async fn start(&self, user: &str, request: &str) -> pb::OperationStarted {
+        match self.begin(begin_request(user, request)).await.unwrap() {
+            Outcome::Started(started) => started,
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn commit(&self, request: pb::CommitOperationRequest) -> Answer<pb::Entity> {
+        let answer = self.operations().commit_operation(request).await?;
+        Ok(answer.into_inner().entity.unwrap())
+    }
+
+    /// Steps 1 and 3 of a new operation.
+    pub(crate) async fn write(&self, user: &str) -> (pb::OperationStarted, pb::Entity) {
+        let started = self.start(user, &id()).await;
+        let entity = self.commit(commit_request(&started, "body")).await.unwrap();
+        (started, entity)
+    }
+
+    pub(crate) async fn finish(&self, operations: Vec<pb::OperationRef>) -> Answer<()> {
+        self.operations().finish_operations(pb::FinishOperationsRequest { operations }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn abort(&self, operation: Option<pb::OperationRef>) -> Answer<()> {
+        self.operations().abort_operation(pb::AbortOperationRequest { operation }).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn claim(&self, limit: i32) -> Answer<pb::ClaimOperationsResponse> {
+        let request = pb::ClaimOperationsRequest { limit };
+        Ok(self.operations().claim_operations(request).await?.into_inner())
+    }
+
+    pub(crate) async fn claim_deletions(&self, limit: i32) -> Answer<Vec<String>> {
+        let request = pb::ClaimBlobDeletionsRequest { limit };
+        Ok(self.operations().claim_blob_deletions(request).await?.into_inner().keys)
+    }
+
+    pub(crate) async fn complete_deletions(&self, keys: Vec<String>) -> Answer<()> {
+        let request = pb::CompleteBlobDeletionsRequest { keys };
+        self.operations().complete_blob_deletions(request).await?;
+        Ok(())
+    }
+
+    /// Reads an entity, and its body if it is in content_blocks.
+    pub(crate) async fn get(&self, user: &str, id: &str) -> Answer<pb::GetEntityResponse> {
+        let request = pb::GetEntityRequest {
+            user_id: user.to_owned(),
+            id: id.to_owned(),
+            include_content_block: true,
+        };
+        let client = EntityServiceClient::new(self.0.clone());
+        Ok(client.max_decoding_message_size(64 << 20).get_entity(request).await?.into_inner())
+    }
+
+    pub(crate) async fn status(&self) -> Answer<pb::GetStorageStatusResponse> {
+        let mut client = StorageServiceClient::new(self.0.clone());
+        Ok(client.get_storage_status(pb::GetStorageStatusRequest {}).await?.into_inner())
+    }
+}
+
+/// A new id.
+pub(crate) fn id() -> String {
+    SystemIds.next_id().to_string()
+}
+
+/// A new attempt at an operation.
+pub(crate) fn begin_request(user: &str, request: &str) -> pb::BeginOperationRequest {
+    pb::BeginOperationRequest {
+        user_id: user.to_owned(),
+        request_id: request.to_owned(),
+        kind: pb::OperationKind::Create.into(),
+        fingerprint: vec![7; 32].into(),
+        entity_type: "note".to_owned(),
+        extension: "md".to_owned(),
+        attempt_id: id(),
+    }
+}
+
+/// What an attempt commits, in the phase it was started in.
+pub(crate) fn commit_request(
+    started: &pb::OperationStarted,
+    body: &str,
+) -> pb::CommitOperationRequest {
+    use pb::StoragePhase::{Legacy, LegacyDropped, ObjectOnly};
+    let phase = started.phase();
+    let file = pb::File {
+        url: format!("https://blobs.example.org/{}", started.key),
+        path: started.key.clone(),
+        size: i64::try_from(body.len()).unwrap(),
+        r#type: "markdown".to_owned(),
+        checksum: Checksum::of(body.as_bytes()).to_string(),
+    };
+    pb::CommitOperationRequest {
+        operation: started.operation.clone(),
+        phase: phase.into(),
+        create: Some(pb::EntityDraft {
+            title: "A title".to_owned(),
+            preview: "A preview".to_owned(),
+            tags: vec!["one".to_owned(), "two".to_owned()],
+            file: (phase != Legacy).then_some(file),
+            content_block: (!matches!(phase, ObjectOnly | LegacyDropped)).then(|| body.to_owned()),
+        }),
+        event: Some(pb::EventDraft {
+            r#type: "entity.created".to_owned(),
+            data: EVENT_DATA.to_owned(),
+        }),
+    }
+}
+
+/// As no serializer would write it: it must come back as it is.
+pub(crate) const EVENT_DATA: &str = r#"{"z":1e2, "a" : -0.0,"size":12345678901234567890123}"#;
+
+#[track_caller]
+pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Answer<T>, code: Code, reason: &str) {
+    let error = answer.unwrap_err();
+    assert_eq!((error.code, error.reason.as_str()), (code, reason), "{error:?}");
+}
+
+#[track_caller]
+pub(crate) fn assert_fenced<T: std::fmt::Debug>(answer: Answer<T>) {
+    assert_refused(answer, Code::Aborted, reason::OPERATION_FENCED);
+}
+
+#[track_caller]
+pub(crate) fn assert_invalid<T: std::fmt::Debug>(answer: Answer<T>, field: &str) {
+    let error = answer.unwrap_err();
+    let fields: Vec<_> = error.violations.iter().map(|one| one.field.as_str()).collect();
+    let found = (error.code, error.reason.as_str(), &fields[..]);
+    assert_eq!(found, (Code::InvalidArgument, reason::INVALID_FIELD, &[field][..]), "{error:?}");
+}
+
+/// How many rows each table has.
+#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Rows {
+    pub(crate) entities: i64,
+    pub(crate) content_blocks: i64,
+    pub(crate) entity_revisions: i64,
+    pub(crate) write_operations: i64,
+    pub(crate) blob_gc: i64,
+}
+
+pub(crate) async fn rows(pool: &PgPool) -> Rows {
+    let counts = "SELECT (SELECT count(*) FROM entities) AS entities,
+                         (SELECT count(*) FROM content_blocks) AS content_blocks,
+                         (SELECT count(*) FROM entity_revisions) AS entity_revisions,
+                         (SELECT count(*) FROM write_operations) AS write_operations,
+                         (SELECT count(*) FROM blob_gc) AS blob_gc";
+    sqlx::query_as(counts).fetch_one(pool).await.unwrap()
+}
+
+/// A row of write_operations.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub(crate) struct OperationRow {
+    pub(crate) state: String,
+    pub(crate) epoch: i64,
+    pub(crate) committed_epoch: Option<i64>,
+    pub(crate) attempts: i32,
+    pub(crate) event_type: Option<String>,
+    pub(crate) event_data: Option<String>,
+    /// Seconds between the last change and the end of the lease.
+    pub(crate) lease: f64,
+}
+
+pub(crate) async fn operation(pool: &PgPool, operation: Option<&pb::OperationRef>) -> OperationRow {
+    let operation = operation.unwrap();
+    sqlx::query_as(
+        "SELECT state, epoch, committed_epoch, attempts, event_type, event_data::text,
+                extract(epoch FROM lease_until - updated_at)::float8 AS lease
+         FROM write_operations WHERE user_id = $1 AND request_id = $2::uuid",
+    )
+    .bind(&operation.user_id)
+    .bind(&operation.request_id)
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+/// All leases run out now.
+pub(crate) async fn expire_leases(pool: &PgPool) {
+    execute(pool, "UPDATE write_operations SET lease_until = clock_timestamp() - interval '1 s'")
+        .await;
+}
+
+pub(crate) async fn set_phase(pool: &PgPool, phase: &str) {
+    let set = "UPDATE storage_phase SET phase = $1";
+    assert_eq!(sqlx::query(set).bind(phase).execute(pool).await.unwrap().rows_affected(), 1);
+}
+
+pub(crate) async fn execute(pool: &PgPool, statements: &'static str) {
+    sqlx::raw_sql(statements).execute(pool).await.unwrap();
+}
+
+/// The keys whose blobs are to be deleted.
+pub(crate) async fn deletions(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar("SELECT key FROM blob_gc ORDER BY key").fetch_all(pool).await.unwrap()
+}
