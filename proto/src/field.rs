@@ -20,10 +20,7 @@ pub struct Violation {
 impl Violation {
     /// Says what is wrong with a field.
     pub fn new(field: impl Into<String>, description: impl fmt::Display) -> Self {
-        Self {
-            field: field.into(),
-            description: description.to_string(),
-        }
+        Self { field: field.into(), description: description.to_string() }
     }
 
     /// The same violation, seen from the message that holds this one.
@@ -67,10 +64,7 @@ pub fn user_id(field: &str, text: String) -> Checked<UserId> {
 /// A [`Violation`] if the text is none.
 pub fn uuid(field: &str, text: &str) -> Checked<Uuid> {
     Uuid::parse_str(text).map_err(|_| {
-        Violation::new(
-            field,
-            "must be a UUID, like 0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60",
-        )
+        Violation::new(field, "must be a UUID, like 0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60")
     })
 }
 
@@ -79,11 +73,7 @@ pub fn uuid(field: &str, text: &str) -> Checked<Uuid> {
 /// # Errors
 /// A [`Violation`] if the text is neither empty nor a UUID.
 pub fn optional_uuid(field: &str, text: &str) -> Checked<Option<Uuid>> {
-    if text.is_empty() {
-        Ok(None)
-    } else {
-        uuid(field, text).map(Some)
-    }
+    if text.is_empty() { Ok(None) } else { uuid(field, text).map(Some) }
 }
 
 /// An object key.
@@ -121,10 +111,7 @@ pub fn within<T: PartialOrd + Copy + fmt::Display>(
     high: T,
 ) -> Checked<T> {
     if value < low || value > high {
-        return Err(Violation::new(
-            field,
-            format!("must be between {low} and {high}"),
-        ));
+        return Err(Violation::new(field, format!("must be between {low} and {high}")));
     }
     Ok(value)
 }
@@ -175,25 +162,7 @@ mod tests {
         let before = DateTime::from_timestamp(-1, 999_999_000).unwrap();
         assert_eq!(time("t", Some(timestamp(before))), Ok(before));
         assert!(time("t", None).is_err());
-        assert!(
-            time(
-                "t",
-                Some(Timestamp {
-                    seconds: i64::MAX,
-                    nanos: 0
-                })
-            )
-            .is_err()
-        );
-        assert!(
-            time(
-                "t",
-                Some(Timestamp {
-                    seconds: 0,
-                    nanos: -1
-                })
-            )
-            .is_err()
-        );
+        assert!(time("t", Some(Timestamp { seconds: i64::MAX, nanos: 0 })).is_err());
+        assert!(time("t", Some(Timestamp { seconds: 0, nanos: -1 })).is_err());
     }
 }

@@ -56,11 +56,14 @@ pub struct ProtocolArgs {
     /// appear, and is deleted again.
     #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 3600.0, value_parser = duration)]
     pub blob_settle_secs: f64,
+    /// Seconds that a recovery worker has to delete the blobs it took, before another is asked to.
+    #[arg(long, env = "DELETION_LEASE_SECS", default_value_t = 60.0, value_parser = duration)]
+    pub deletion_lease_secs: f64,
     /// Days for which a repeated request id gets the first answer.
     #[arg(long, env = "OPERATION_RETENTION_DAYS", default_value_t = 7.0, value_parser = duration)]
     pub operation_retention_days: f64,
     /// Transactions of the write protocol at once; each carries every call that waits for it.
-    #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value = "2")]
+    #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value = "1")]
     pub group_commit_workers: NonZeroUsize,
 }
 

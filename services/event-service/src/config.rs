@@ -36,7 +36,7 @@ pub struct Config {
     #[arg(long, env = "EVENT_APPEND_QUEUE", default_value_t = 1024)]
     pub append_queue: usize,
     /// Groups of appends that are committed at the same time.
-    #[arg(long, env = "EVENT_APPEND_WORKERS", default_value_t = 2)]
+    #[arg(long, env = "EVENT_APPEND_WORKERS", default_value_t = 1)]
     pub append_workers: usize,
     /// Appends in one group at most.
     #[arg(long, env = "EVENT_APPEND_BATCH", default_value_t = 128)]

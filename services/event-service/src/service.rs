@@ -64,7 +64,7 @@ impl Service {
         let pool = synap_postgres::connect_pool(
             config.database_url.expose(),
             &PoolOptions {
-            by_key: true,
+                by_key: true,
                 max_connections: config.database_connections,
                 ..PoolOptions::new("synap-event")
             },

@@ -154,7 +154,13 @@ impl NoteDraft {
     /// The first field that cannot be accepted.
     pub fn check(request: CreateNoteRequest, max_bytes: usize) -> Checked<Self> {
         let CreateNoteRequest {
-            content, title, tags, input_type, audio_url, auto_enrich, request_id: _,
+            content,
+            title,
+            tags,
+            input_type,
+            audio_url,
+            auto_enrich,
+            request_id: _,
         } = request;
         if content.is_empty() {
             return Err(Violation::new("content", "is empty; a note has at least one byte"));
@@ -166,7 +172,10 @@ impl NoteDraft {
         }
         let text = |name: &str, text: &str, max_chars| {
             if text.contains('\0') {
-                return Err(Violation::new(name, "contains NUL, which no database column can hold"));
+                return Err(Violation::new(
+                    name,
+                    "contains NUL, which no database column can hold",
+                ));
             }
             if text.chars().count() > max_chars {
                 return Err(Violation::new(name, format!("has more than {max_chars} characters")));
@@ -318,10 +327,8 @@ mod tests {
             CreateNoteRequest { input_type: "audio".into(), ..base.clone() },
             CreateNoteRequest { auto_enrich: true, ..base.clone() },
         ];
-        let prints: std::collections::HashSet<_> = all
-            .iter()
-            .map(|r| NoteDraft::check(r.clone(), 100).unwrap().fingerprint())
-            .collect();
+        let prints: std::collections::HashSet<_> =
+            all.iter().map(|r| NoteDraft::check(r.clone(), 100).unwrap().fingerprint()).collect();
         assert_eq!(prints.len(), all.len());
     }
 }

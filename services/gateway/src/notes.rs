@@ -1,7 +1,7 @@
 //! What both edges, gRPC and HTTP, do with a note: know the caller, check the request, and pass it
 //! on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use synap_auth::Authenticator;
 use synap_proto::{
@@ -18,6 +18,10 @@ use crate::{
     read_note::Reader,
     saga::{Created, Saga},
 };
+
+/// A write ends after this, however patient its caller is: far before the time (an hour) after which
+/// recovery takes it that nothing is being uploaded any more.
+const WRITE_LIMIT: Duration = Duration::from_mins(5);
 
 /// The public API, whatever it is spoken in.
 #[derive(Clone)]
@@ -46,10 +50,9 @@ impl NoteApi {
 
         // A write that has begun is carried to its end, even if its caller hangs up.
         let saga = self.saga.clone();
-        let limit = deadline::remaining().unwrap_or_default();
-        let write = deadline::within(limit, async move {
-            saga.create_note(user, request_id, draft).await
-        });
+        let limit = deadline::remaining().unwrap_or_default().min(WRITE_LIMIT);
+        let write =
+            deadline::within(limit, async move { saga.create_note(user, request_id, draft).await });
         let write = tokio::spawn(write.in_current_span());
         write.await.map_err(|_| Error::contract("gateway", "the write ended early"))??
     }

@@ -22,7 +22,11 @@ impl Reader {
     pub(crate) async fn note(&self, user: &UserId, id: Uuid, content: bool) -> Result<Note, Error> {
         let note = self.entity.note(user, id, content).await?;
         let mut note = note.ok_or(Error::NoteNotFound)?;
-        if content && let Some(file) = &note.file {
+        // A body from content_blocks is the one that counts where there is one: the phase says so.
+        if content
+            && note.content.is_none()
+            && let Some(file) = &note.file
+        {
             note.content = Some(self.body(id, file).await?);
         }
         Ok(note)

@@ -79,7 +79,8 @@ pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
 }
 
 async fn storage(entity: Channel) -> Option<StorageStatus> {
-    let answer = StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
+    let answer =
+        StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
     let answer = answer.ok()?.into_inner();
     let phase = answer.phase().as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase();
     Some(StorageStatus {

@@ -42,8 +42,6 @@ pub async fn hit(place: &str) {
 #[cfg(feature = "enabled")]
 fn kill() -> ! {
     let pid = std::process::id().to_string();
-    let _ = std::process::Command::new("kill")
-        .args(["-KILL", &pid])
-        .status();
+    let _ = std::process::Command::new("kill").args(["-KILL", &pid]).status();
     std::process::abort()
 }

@@ -58,11 +58,7 @@ impl Cluster {
     /// Makes the directory if there is none, and takes ownership.
     pub(crate) fn open(dir: &Path) -> Result<Self, ProvideError> {
         let what = || format!("opening the data directory {}", dir.display());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .doing(what)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(what)?;
         let dir = dir.canonicalize().doing(what)?;
         let mut owner = open_lock(&dir.join("owner.lock")).doing(what)?;
         match owner.try_lock() {
@@ -70,11 +66,7 @@ impl Cluster {
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 let read = owner.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-                let pid = if read {
-                    pid.trim().to_owned()
-                } else {
-                    "?".to_owned()
-                };
+                let pid = if read { pid.trim().to_owned() } else { "?".to_owned() };
                 return Err(ProvideError::InUse { data_dir: dir, pid });
             }
             Err(TryLockError::Error(error)) => return Err(error).doing(what),
@@ -98,11 +90,7 @@ impl Cluster {
 
     /// The major version that made the data, if there is any.
     pub(crate) fn major(dir: &Path) -> Option<u32> {
-        fs::read_to_string(dir.join("pgdata/PG_VERSION"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(dir.join("pgdata/PG_VERSION")).ok()?.trim().parse().ok()
     }
 
     /// The process id of the server that runs, or ran last.
@@ -168,10 +156,7 @@ impl Cluster {
     }
 
     fn end_orphan(&self, pid: u32) -> Result<(), ProvideError> {
-        tracing::warn!(
-            pid,
-            "a PostgreSQL without a watchdog runs on this directory: ending it"
-        );
+        tracing::warn!(pid, "a PostgreSQL without a watchdog runs on this directory: ending it");
         send("INT", pid);
         let started = Instant::now();
         while is_alive(pid) {
@@ -200,11 +185,7 @@ impl Cluster {
         // In PostgreSQL's built-in C.UTF-8 texts sort by code point and case works in all
         // languages, on every system alike. Before 17 the C library has to do it, if it can.
         let locales: &[&[&str]] = if installation.major >= 17 {
-            &[&[
-                "--locale=C",
-                "--locale-provider=builtin",
-                "--builtin-locale=C.UTF-8",
-            ]]
+            &[&["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]]
         } else {
             &[&["--locale=C", "--lc-ctype=C.UTF-8"], &["--locale=C"]]
         };
@@ -216,9 +197,7 @@ impl Cluster {
             let mut command = identity.command(&installation.bin.join("initdb"));
             command.arg("-D").arg(&fresh);
             command.args(["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8"]);
-            command
-                .args(["--data-checksums", "--no-instructions"])
-                .args(*locale);
+            command.args(["--data-checksums", "--no-instructions"]).args(*locale);
             if !durable {
                 command.arg("--no-sync");
             }
@@ -229,10 +208,7 @@ impl Cluster {
             }
             output = String::from_utf8_lossy(&result.stderr).into_owned();
         }
-        Err(ProvideError::Failed {
-            what: "initdb".to_owned(),
-            output,
-        })
+        Err(ProvideError::Failed { what: "initdb".to_owned(), output })
     }
 
     /// Makes the log ready for a start, and returns where it will begin to speak of it.
@@ -240,12 +216,7 @@ impl Cluster {
         let path = self.log();
         let what = || format!("opening {}", path.display());
         let mut options = OpenOptions::new();
-        let log = options
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .doing(what)?;
+        let log = options.create(true).append(true).mode(0o600).open(&path).doing(what)?;
         identity.give(&path).doing(what)?;
         let length = log.metadata().doing(what)?.len();
         if length > LOG_LIMIT {
@@ -271,12 +242,7 @@ impl Cluster {
 }
 
 fn open_lock(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// A rename is there after a power failure only once its directory is.
@@ -287,9 +253,7 @@ fn sync_dir(dir: &Path) -> Result<(), ProvideError> {
 
 fn is_socket_dir(path: &Path) -> bool {
     path.parent() == Some(Path::new(SOCKET_PARENT))
-        && path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(SOCKET_PREFIX))
+        && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SOCKET_PREFIX))
 }
 
 /// Whether we could signal that process. Another user's process is not our server.
@@ -313,10 +277,6 @@ fn command_line(pid: u32) -> String {
     if let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) {
         return String::from_utf8_lossy(&words).into_owned();
     }
-    let output = Command::new("ps")
-        .args(["-ww", "-o", "args=", "-p", &pid.to_string()])
-        .output();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default()
+    let output = Command::new("ps").args(["-ww", "-o", "args=", "-p", &pid.to_string()]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }

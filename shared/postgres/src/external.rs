@@ -41,30 +41,19 @@ impl Facts {
         .fetch_one(connection)
         .await?;
         let version = server_version(&version).unwrap_or(version);
-        Ok(Self {
-            version,
-            number,
-            available,
-            created,
-        })
+        Ok(Self { version, number, available, created })
     }
 
     /// `PostgreSQL 18.4, pgvector 0.8.5`
     pub(crate) fn describe(&self) -> String {
-        let vector = self
-            .created
-            .as_deref()
-            .or(self.available.as_deref())
-            .unwrap_or("missing");
+        let vector = self.created.as_deref().or(self.available.as_deref()).unwrap_or("missing");
         format!("PostgreSQL {}, pgvector {vector}", self.version)
     }
 
     /// What an operator should know about this server's pgvector, if anything.
     pub(crate) fn vector_warning(&self) -> Option<String> {
         let good = |text: &Option<String>| {
-            text.as_deref()
-                .and_then(VectorVersion::parse)
-                .is_some_and(|found| found >= GOOD_VECTOR)
+            text.as_deref().and_then(VectorVersion::parse).is_some_and(|found| found >= GOOD_VECTOR)
         };
         let danger = "older ones can corrupt an index on vacuum";
         match (&self.available, &self.created) {
@@ -87,19 +76,13 @@ pub(crate) async fn check(url: &str) -> Result<Facts, ProvideError> {
     let shown = redact_url(url);
     let facts = ask_patiently(&options)
         .await
-        .map_err(|source| ProvideError::Unreachable {
-            url: shown.clone(),
-            source,
-        })?;
+        .map_err(|source| ProvideError::Unreachable { url: shown.clone(), source })?;
     refuse_unusable(facts, shown)
 }
 
 fn refuse_unusable(facts: Facts, url: String) -> Result<Facts, ProvideError> {
     if u32::try_from(facts.number / 10_000).is_ok_and(|major| major < OLDEST_MAJOR) {
-        return Err(ProvideError::TooOld {
-            url,
-            version: facts.version,
-        });
+        return Err(ProvideError::TooOld { url, version: facts.version });
     }
     if facts.available.is_none() && facts.created.is_none() {
         return Err(ProvideError::NoVector { url });
@@ -125,10 +108,7 @@ async fn ask_patiently(options: &PgConnectOptions) -> Result<Facts, sqlx::Error>
             Ok(outcome) => return outcome,
             Err(_) => {
                 let text = format!("no answer within {} s", PATIENCE.as_secs());
-                return Err(sqlx::Error::Io(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    text,
-                )));
+                return Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)));
             }
         }
     }
@@ -161,9 +141,7 @@ mod tests {
     fn an_old_pgvector_is_warned_about_on_the_server_and_in_the_database() {
         let warning = |available, created| facts(180_000, available, created).vector_warning();
         assert!(
-            warning(Some("0.8.0"), None)
-                .unwrap()
-                .contains("upgrade it on the server to 0.8.4")
+            warning(Some("0.8.0"), None).unwrap().contains("upgrade it on the server to 0.8.4")
         );
         let stale = warning(Some("0.8.5"), Some("0.8.0")).unwrap();
         assert!(stale.contains("ALTER EXTENSION vector UPDATE"), "{stale}");

@@ -20,11 +20,7 @@ pub(crate) enum Identity {
     Own,
     /// Our own, shown to the server as an ordinary one: a user namespace. All files stay ours, so
     /// this works below a home directory that nobody else may enter.
-    Namespace {
-        unshare: PathBuf,
-        uid: u32,
-        gid: u32,
-    },
+    Namespace { unshare: PathBuf, uid: u32, gid: u32 },
     /// Another user's, which root can take without any tool.
     User { uid: u32, gid: u32 },
 }
@@ -121,12 +117,7 @@ impl Identity {
         }
         let text = String::from_utf8_lossy(&output.stderr);
         let text = text.trim();
-        Err(if text.is_empty() {
-            "may not write the data directory"
-        } else {
-            text
-        }
-        .to_owned())
+        Err(if text.is_empty() { "may not write the data directory" } else { text }.to_owned())
     }
 
     /// Hands over what root left in a data directory: all of it when it was root's until now.
@@ -165,10 +156,7 @@ fn candidates(own: u32, owner: (u32, u32), search: &Search, users: &Users) -> Ve
     let mut list = Vec::new();
     if own == 0 && owner.0 != 0 {
         // A volume that belongs to someone: the server runs as that someone, as it did before.
-        return vec![Identity::User {
-            uid: owner.0,
-            gid: owner.1,
-        }];
+        return vec![Identity::User { uid: owner.0, gid: owner.1 }];
     }
     if let (Some(unshare), Some((uid, gid))) = (search.program("unshare"), users.any_ordinary()) {
         list.push(Identity::Namespace { unshare, uid, gid });
@@ -217,18 +205,13 @@ impl Users {
     }
 
     fn nobody(&self) -> Option<(u32, u32)> {
-        self.0
-            .iter()
-            .find(|user| user.0 == "nobody")
-            .map(|user| (user.1, user.2))
+        self.0.iter().find(|user| user.0 == "nobody").map(|user| (user.1, user.2))
     }
 }
 
 /// Ids are unsigned, but macOS writes nobody as -2.
 fn number(text: &str) -> Option<u32> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse().ok().map(i32::cast_unsigned))
+    text.parse().ok().or_else(|| text.parse().ok().map(i32::cast_unsigned))
 }
 
 #[cfg(test)]
@@ -239,10 +222,7 @@ mod tests {
                           nobody:*:-2:65534:n:/:/bin/false\nbroken\n";
 
     fn search_without_programs() -> Search {
-        Search {
-            path: OsString::new(),
-            bin_dirs: Vec::new(),
-        }
+        Search { path: OsString::new(), bin_dirs: Vec::new() }
     }
 
     #[test]
@@ -260,13 +240,7 @@ mod tests {
         let owned = candidates(0, (999, 998), &search, &users);
         assert_eq!(owned, [Identity::User { uid: 999, gid: 998 }]);
         let fresh = candidates(0, (0, 0), &search, &users);
-        assert_eq!(
-            fresh,
-            [Identity::User {
-                uid: u32::MAX - 1,
-                gid: 65534
-            }]
-        );
+        assert_eq!(fresh, [Identity::User { uid: u32::MAX - 1, gid: 65534 }]);
     }
 
     #[test]

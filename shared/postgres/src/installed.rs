@@ -38,16 +38,12 @@ impl Search {
 
     /// The program of that name, as the shell would find it.
     pub(crate) fn program(&self, name: &str) -> Option<PathBuf> {
-        std::env::split_paths(&self.path)
-            .map(|dir| dir.join(name))
-            .find(|path| path.is_file())
+        std::env::split_paths(&self.path).map(|dir| dir.join(name)).find(|path| path.is_file())
     }
 
     /// `pg_config` on the path speaks first, then the patterns in their order.
     fn candidates(&self) -> Vec<PathBuf> {
-        let on_path = self
-            .program("pg_config")
-            .and_then(|program| ask(&program, "--bindir"));
+        let on_path = self.program("pg_config").and_then(|program| ask(&program, "--bindir"));
         let places = self.bin_dirs.iter().flat_map(|pattern| expand(pattern));
         let mut found: Vec<PathBuf> = Vec::new();
         for dir in on_path.map(PathBuf::from).into_iter().chain(places) {
@@ -79,9 +75,7 @@ impl Installation {
             .ok_or_else(|| unfit(format!("unknown version `{text}`")))?;
         if !(OLDEST_MAJOR..=NEWEST_MAJOR).contains(&major) {
             let range = format!("{OLDEST_MAJOR} to {NEWEST_MAJOR}");
-            return Err(unfit(format!(
-                "is PostgreSQL {major}; {range} are supported"
-            )));
+            return Err(unfit(format!("is PostgreSQL {major}; {range} are supported")));
         }
         let vector = share_dirs(bin, major)
             .iter()
@@ -89,11 +83,7 @@ impl Installation {
             .ok_or_else(|| unfit(format!("PostgreSQL {major} without pgvector")))?;
         let vector = default_version(&vector)
             .ok_or_else(|| unfit("its vector.control names no version".to_owned()))?;
-        Ok(Self {
-            bin: bin.to_owned(),
-            major,
-            vector,
-        })
+        Ok(Self { bin: bin.to_owned(), major, vector })
     }
 }
 
@@ -101,10 +91,7 @@ impl Installation {
 pub(crate) fn installations(search: &Search) -> (Vec<Installation>, Vec<String>) {
     let candidates = search.candidates();
     if candidates.is_empty() {
-        return (
-            Vec::new(),
-            vec!["no PostgreSQL is installed in the usual places".to_owned()],
-        );
+        return (Vec::new(), vec!["no PostgreSQL is installed in the usual places".to_owned()]);
     }
     let (mut usable, mut unfit) = (Vec::new(), Vec::new());
     for bin in candidates {
@@ -129,18 +116,12 @@ fn share_dirs(bin: &Path, major: u32) -> Vec<PathBuf> {
 
 /// The value of `default_version = '0.8.5'`.
 fn default_version(control: &str) -> Option<VectorVersion> {
-    let line = control
-        .lines()
-        .find(|line| line.trim_start().starts_with("default_version"))?;
+    let line = control.lines().find(|line| line.trim_start().starts_with("default_version"))?;
     VectorVersion::parse(line.split('\'').nth(1)?)
 }
 
 fn ask(program: &Path, flag: &str) -> Option<String> {
-    let output = Command::new(program)
-        .arg(flag)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).arg(flag).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }

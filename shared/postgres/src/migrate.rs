@@ -79,15 +79,9 @@ pub enum MigrateError {
 pub async fn migrate(url: &str, migrator: &Migrator, table: &str) -> Result<(), MigrateError> {
     let options = connect_options(url)?.application_name("synap-migrate");
     if is_transaction_pooler(&options) {
-        tracing::warn!(
-            table,
-            "migrating through a transaction pooler: use the direct URL"
-        );
+        tracing::warn!(table, "migrating through a transaction pooler: use the direct URL");
     }
-    let failed = |source| MigrateError::Database {
-        table: table.to_owned(),
-        source,
-    };
+    let failed = |source| MigrateError::Database { table: table.to_owned(), source };
     let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
     lock(&mut connection).await.map_err(failed)?;
     // sqlx's own lock waits inside the server and thereby holds a snapshot, on which another
@@ -148,11 +142,7 @@ pub async fn migrations_current(
     Ok(migrator
         .iter()
         .filter(|migration| !migration.migration_type.is_down_migration())
-        .all(|ours| {
-            applied
-                .get(&ours.version)
-                .is_some_and(|sum| *sum == *ours.checksum)
-        }))
+        .all(|ours| applied.get(&ours.version).is_some_and(|sum| *sum == *ours.checksum)))
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -170,35 +160,22 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 fn explain(error: SqlxError, migrator: &Migrator, table: &str) -> MigrateError {
     let table = table.to_owned();
-    let known = migrator
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or_default();
+    let known = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
     match error {
-        SqlxError::VersionMissing(found) if found > known => MigrateError::DatabaseNewer {
-            table,
-            found,
-            known,
-        },
+        SqlxError::VersionMissing(found) if found > known => {
+            MigrateError::DatabaseNewer { table, found, known }
+        }
         SqlxError::VersionMissing(version) | SqlxError::VersionMismatch(version) => {
             MigrateError::Diverged { table, version }
         }
-        SqlxError::ExecuteMigration(source, version) => MigrateError::Failed {
-            table,
-            version,
-            source,
-        },
+        SqlxError::ExecuteMigration(source, version) => {
+            MigrateError::Failed { table, version, source }
+        }
         SqlxError::Execute(source) => MigrateError::Database { table, source },
-        other => MigrateError::Database {
-            table,
-            source: sqlx::Error::Migrate(Box::new(other)),
-        },
+        other => MigrateError::Database { table, source: sqlx::Error::Migrate(Box::new(other)) },
     }
 }
 
 fn is_undefined_table(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().as_deref() == Some("42P01"))
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
 }

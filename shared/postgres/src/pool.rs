@@ -123,11 +123,7 @@ pub fn redact_url(url: &str) -> String {
         let pairs: Vec<_> = parsed
             .query_pairs()
             .map(|(name, value)| {
-                let value = if is_secret(&name) {
-                    "***".into()
-                } else {
-                    value.into_owned()
-                };
+                let value = if is_secret(&name) { "***".into() } else { value.into_owned() };
                 (name.into_owned(), value)
             })
             .collect();
@@ -138,16 +134,12 @@ pub fn redact_url(url: &str) -> String {
 
 /// Reads a URL for sqlx. Unlike sqlx's own reading it refuses other schemes.
 pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, InvalidUrl> {
-    let invalid = |reason: String| InvalidUrl {
-        url: redact_url(url),
-        reason,
-    };
+    let invalid = |reason: String| InvalidUrl { url: redact_url(url), reason };
     let parsed = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
     if !matches!(parsed.scheme(), "postgres" | "postgresql") {
         return Err(invalid(format!("its scheme is `{}`", parsed.scheme())));
     }
-    url.parse()
-        .map_err(|error: sqlx::Error| invalid(error.to_string()))
+    url.parse().map_err(|error: sqlx::Error| invalid(error.to_string()))
 }
 
 /// Whether session state (settings, advisory locks, LISTEN) is lost between transactions.

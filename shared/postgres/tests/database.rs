@@ -1,10 +1,6 @@
 //! Pools, migrations and errors, against a real server.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers are tests too"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
 
 mod support;
 
@@ -24,10 +20,7 @@ const TABLE: &str = "_test_migrations";
 
 async fn server() -> (Provided, Scratch) {
     let scratch = scratch();
-    (
-        start(fast_options(scratch.path().join("data"))).await,
-        scratch,
-    )
+    (start(fast_options(scratch.path().join("data"))).await, scratch)
 }
 
 fn pool(server: &Provided, configure: impl FnOnce(&mut PoolOptions)) -> PgPool {
@@ -39,25 +32,13 @@ fn pool(server: &Provided, configure: impl FnOnce(&mut PoolOptions)) -> PgPool {
 fn migrator(migrations: &[(i64, &'static str)]) -> Migrator {
     let migration = |(version, sql): &(i64, &'static str)| {
         let no_tx = sql.starts_with("-- no-transaction");
-        Migration::new(
-            *version,
-            "test".into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            no_tx,
-        )
+        Migration::new(*version, "test".into(), MigrationType::Simple, sql.into_sql_str(), no_tx)
     };
     Migrator::with_migrations(migrations.iter().map(migration).collect())
 }
 
-const FIRST: (i64, &str) = (
-    1,
-    "CREATE EXTENSION vector; CREATE TABLE t (id int PRIMARY KEY)",
-);
-const SECOND: (i64, &str) = (
-    2,
-    "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (id)",
-);
+const FIRST: (i64, &str) = (1, "CREATE EXTENSION vector; CREATE TABLE t (id int PRIMARY KEY)");
+const SECOND: (i64, &str) = (2, "-- no-transaction\nCREATE INDEX CONCURRENTLY i ON t (id)");
 
 #[tokio::test]
 async fn replicas_that_start_together_migrate_once() {
@@ -66,74 +47,36 @@ async fn replicas_that_start_together_migrate_once() {
     let pool = pool(&server, |_| ());
     assert!(!migrations_current(&pool, &ours, TABLE).await.unwrap());
     let replica = || migrate(server.url(), &ours, TABLE);
-    let all = tokio::join!(
-        replica(),
-        replica(),
-        replica(),
-        replica(),
-        replica(),
-        replica()
-    );
+    let all = tokio::join!(replica(), replica(), replica(), replica(), replica(), replica());
     for outcome in [all.0, all.1, all.2, all.3, all.4, all.5] {
         outcome.unwrap();
     }
     assert!(migrations_current(&pool, &ours, TABLE).await.unwrap());
     // Another service in the same database has its own table.
     let theirs = migrator(&[(1, "CREATE TABLE theirs (id int)")]);
-    assert!(
-        !migrations_current(&pool, &theirs, "_their_migrations")
-            .await
-            .unwrap()
-    );
-    migrate(server.url(), &theirs, "_their_migrations")
-        .await
-        .unwrap();
-    assert!(
-        migrations_current(&pool, &theirs, "_their_migrations")
-            .await
-            .unwrap()
-    );
+    assert!(!migrations_current(&pool, &theirs, "_their_migrations").await.unwrap());
+    migrate(server.url(), &theirs, "_their_migrations").await.unwrap();
+    assert!(migrations_current(&pool, &theirs, "_their_migrations").await.unwrap());
 }
 
 #[tokio::test]
 async fn a_database_that_is_newer_or_different_is_refused_in_words() {
     let (server, _scratch) = server().await;
-    migrate(server.url(), &migrator(&[FIRST, SECOND]), TABLE)
-        .await
-        .unwrap();
+    migrate(server.url(), &migrator(&[FIRST, SECOND]), TABLE).await.unwrap();
     let older = migrator(&[FIRST]);
     let error = migrate(server.url(), &older, TABLE).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MigrateError::DatabaseNewer {
-                found: 2,
-                known: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    assert!(
-        error.to_string().contains("run the newer version"),
-        "{error}"
-    );
+    assert!(matches!(error, MigrateError::DatabaseNewer { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("run the newer version"), "{error}");
     // A replica of before the update that runs already goes on serving.
     let pool = pool(&server, |_| ());
     assert!(migrations_current(&pool, &older, TABLE).await.unwrap());
     let edited = migrator(&[(1, "CREATE TABLE edited ()"), SECOND]);
     let error = migrate(server.url(), &edited, TABLE).await.unwrap_err();
-    assert!(
-        matches!(error, MigrateError::Diverged { version: 1, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, MigrateError::Diverged { version: 1, .. }), "{error}");
     assert!(!migrations_current(&pool, &edited, TABLE).await.unwrap());
     let removed = migrator(&[FIRST, (3, "SELECT 1")]);
     let error = migrate(server.url(), &removed, TABLE).await.unwrap_err();
-    assert!(
-        matches!(error, MigrateError::Diverged { version: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, MigrateError::Diverged { version: 2, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -141,10 +84,7 @@ async fn a_failed_migration_is_rolled_back_and_does_not_block_the_next_try() {
     let (server, _scratch) = server().await;
     let broken = migrator(&[FIRST, (2, "CREATE TABLE half (id int); SELECT 1 / 0")]);
     let error = migrate(server.url(), &broken, TABLE).await.unwrap_err();
-    assert!(
-        matches!(error, MigrateError::Failed { version: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, MigrateError::Failed { version: 2, .. }), "{error}");
     let pool = pool(&server, |_| ());
     assert!(!migrations_current(&pool, &broken, TABLE).await.unwrap());
     let fixed = migrator(&[FIRST, (2, "CREATE TABLE half (id int)")]);
@@ -165,18 +105,12 @@ async fn a_pool_has_its_name_its_statement_timeout_and_a_limited_wait() {
         .await
         .unwrap();
     assert_eq!(name, "some-service");
-    let error = sqlx::query("SELECT pg_sleep(60)")
-        .execute(&pool)
-        .await
-        .unwrap_err();
+    let error = sqlx::query("SELECT pg_sleep(60)").execute(&pool).await.unwrap_err();
     assert_eq!(error.as_database_error().unwrap().code().unwrap(), "57014");
     assert!(!is_transient(&error));
     let held = pool.acquire().await.unwrap();
     let error = pool.acquire().await.unwrap_err();
-    assert!(
-        matches!(error, sqlx::Error::PoolTimedOut) && is_transient(&error),
-        "{error}"
-    );
+    assert!(matches!(error, sqlx::Error::PoolTimedOut) && is_transient(&error), "{error}");
     drop(held);
 }
 
@@ -197,24 +131,14 @@ async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
     assert!(!is_transient(&error));
 
     let serializable = async || {
-        let mut transaction = pool
-            .begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE")
-            .await?;
-        sqlx::query("SELECT count(*) FROM t")
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
+        sqlx::query("SELECT count(*) FROM t").execute(&mut *transaction).await?;
         Ok::<_, sqlx::Error>(transaction)
     };
     let (mut one, mut two) = (serializable().await.unwrap(), serializable().await.unwrap());
-    sqlx::query("INSERT INTO t VALUES (2)")
-        .execute(&mut *one)
-        .await
-        .unwrap();
+    sqlx::query("INSERT INTO t VALUES (2)").execute(&mut *one).await.unwrap();
     one.commit().await.unwrap();
-    let outcome = match sqlx::query("INSERT INTO t VALUES (3)")
-        .execute(&mut *two)
-        .await
-    {
+    let outcome = match sqlx::query("INSERT INTO t VALUES (3)").execute(&mut *two).await {
         Ok(_) => two.commit().await,
         Err(error) => Err(error),
     };
@@ -224,19 +148,10 @@ async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
     assert!(is_transient(&error));
 
     let mut victim = pool.acquire().await.unwrap();
-    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
-        .fetch_one(&mut *victim)
-        .await
-        .unwrap();
-    sqlx::query("SELECT pg_terminate_backend($1, 5000)")
-        .bind(pid)
-        .execute(&pool)
-        .await
-        .unwrap();
-    let error = sqlx::query("SELECT 1")
-        .execute(&mut *victim)
-        .await
-        .unwrap_err();
+    let pid: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *victim).await.unwrap();
+    sqlx::query("SELECT pg_terminate_backend($1, 5000)").bind(pid).execute(&pool).await.unwrap();
+    let error = sqlx::query("SELECT 1").execute(&mut *victim).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
 }
 

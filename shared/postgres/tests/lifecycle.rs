@@ -1,10 +1,6 @@
 //! Servers of our own: started anywhere, crashed in every way, never left behind.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers are tests too"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
 
 mod support;
 
@@ -36,35 +32,21 @@ async fn hold_a_server() {
     let mut options = options(Path::new(&dir));
     options.ephemeral = std::env::var_os("SYNAP_TEST_EPHEMERAL").is_some();
     let provided = start(options).await;
-    println!(
-        "\nholding {} {}",
-        provided.postmaster_pid().unwrap(),
-        provided.url()
-    );
+    println!("\nholding {} {}", provided.postmaster_pid().unwrap(), provided.url());
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
 async fn a_server_on_a_long_path_has_pgvector_unicode_and_durable_settings() {
     let scratch = scratch();
-    let dir = scratch
-        .path()
-        .join("d".repeat(100))
-        .join("e".repeat(100))
-        .join("with a space");
+    let dir = scratch.path().join("d".repeat(100)).join("e".repeat(100)).join("with a space");
     let server = start(options(&dir)).await;
     assert!(server.is_embedded());
     assert!(server.warnings().is_empty(), "{:?}", server.warnings());
     let described = server.description();
-    assert!(
-        described.starts_with("PostgreSQL 18.4, pgvector 0.8.5 (embedded, /"),
-        "{described}"
-    );
+    assert!(described.starts_with("PostgreSQL 18.4, pgvector 0.8.5 (embedded, /"), "{described}");
     let mut db = connect(server.url()).await;
-    sqlx::raw_sql("CREATE EXTENSION vector")
-        .execute(&mut db)
-        .await
-        .unwrap();
+    sqlx::raw_sql("CREATE EXTENSION vector").execute(&mut db).await.unwrap();
     let row = sqlx::query(
         "SELECT current_database() = 'synap', '[1,2]'::vector <=> '[1,2]' = 0, lower('ÄΣ') = 'äσ',
                 current_setting('fsync') = 'on', current_setting('synchronous_commit') = 'on',
@@ -91,16 +73,8 @@ async fn two_servers_run_at_once_and_one_directory_has_one_owner() {
     connect(second.url()).await;
     let error = try_start(fast_options(&one)).await.unwrap_err();
     let me = std::process::id().to_string();
-    assert!(
-        matches!(&error, ProvideError::InUse { pid, .. } if *pid == me),
-        "{error}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("in use by process {me}")),
-        "{error}"
-    );
+    assert!(matches!(&error, ProvideError::InUse { pid, .. } if *pid == me), "{error}");
+    assert!(error.to_string().contains(&format!("in use by process {me}")), "{error}");
     // Given up without waiting, and taken again at once.
     drop(first);
     let again = start(fast_options(&one)).await;
@@ -141,21 +115,12 @@ async fn a_server_ends_with_its_killed_parent_and_the_next_one_finds_its_data() 
         .unwrap();
     let error = try_start(options(&dir)).await.unwrap_err();
     let owner = holder.child.id().to_string();
-    assert!(
-        matches!(&error, ProvideError::InUse { pid, .. } if *pid == owner),
-        "{error}"
-    );
+    assert!(matches!(&error, ProvideError::InUse { pid, .. } if *pid == owner), "{error}");
     holder.kill();
     // At once, while the old server is still shutting down.
     let server = start(options(&dir)).await;
-    assert!(
-        !is_alive(holder.postmaster),
-        "the killed process's server still runs"
-    );
-    assert!(
-        !socket_dir(&holder.url).exists(),
-        "its socket is still there"
-    );
+    assert!(!is_alive(holder.postmaster), "the killed process's server still runs");
+    assert!(!socket_dir(&holder.url).exists(), "its socket is still there");
     assert_eq!(count(server.url()).await, 10);
 }
 
@@ -164,22 +129,15 @@ async fn an_ephemeral_server_leaves_nothing_behind_when_its_parent_is_killed() {
     let scratch = scratch();
     let dir = scratch.path().join("data");
     let mut holder = holder(&this_program(), |command| {
-        command
-            .env("SYNAP_TEST_HOLD", &dir)
-            .env("SYNAP_TEST_EPHEMERAL", "1");
+        command.env("SYNAP_TEST_HOLD", &dir).env("SYNAP_TEST_EPHEMERAL", "1");
     });
     assert!(dir.exists());
     // Also when the server died before.
     assert!(signal("KILL", holder.postmaster));
     wait_until("the server is gone", || !is_alive(holder.postmaster));
-    assert!(
-        dir.exists(),
-        "kept while its owner lives, which may restart it"
-    );
+    assert!(dir.exists(), "kept while its owner lives, which may restart it");
     holder.kill();
-    wait_until("the directories are gone", || {
-        !dir.exists() && !socket_dir(&holder.url).exists()
-    });
+    wait_until("the directories are gone", || !dir.exists() && !socket_dir(&holder.url).exists());
 }
 
 #[tokio::test]
@@ -191,10 +149,7 @@ async fn a_server_without_a_watchdog_is_ended_by_the_next_start() {
         command.env("SYNAP_TEST_HOLD", &dir);
     });
     let (watchdog, group) = parent_and_group(holder.postmaster);
-    assert_eq!(
-        group, watchdog,
-        "Ctrl-C in a terminal must not reach the server"
-    );
+    assert_eq!(group, watchdog, "Ctrl-C in a terminal must not reach the server");
     let children = format!("/proc/{watchdog}/task/{watchdog}/children");
     let children = fs::read_to_string(children).unwrap();
     let listener = children.split_whitespace().map(|pid| pid.parse().unwrap());
@@ -241,11 +196,7 @@ async fn the_data_directory_decides_which_major_version_runs() {
     let mut sixteen = fast_options(&dir);
     sixteen.embedded_major = EmbeddedMajor::V16;
     let server = start(sixteen).await;
-    assert!(
-        server
-            .description()
-            .starts_with("PostgreSQL 16.14, pgvector 0.8.5")
-    );
+    assert!(server.description().starts_with("PostgreSQL 16.14, pgvector 0.8.5"));
     let mut db = connect(server.url()).await;
     sqlx::raw_sql("CREATE EXTENSION vector; CREATE TABLE t AS SELECT 1")
         .execute(&mut db)
@@ -255,11 +206,7 @@ async fn the_data_directory_decides_which_major_version_runs() {
     server.stop().await;
     drop(server);
     let server = start(fast_options(&dir)).await;
-    assert!(
-        server.description().starts_with("PostgreSQL 16.14"),
-        "{}",
-        server.description()
-    );
+    assert!(server.description().starts_with("PostgreSQL 16.14"), "{}", server.description());
     assert_eq!(count(server.url()).await, 1);
 }
 
@@ -278,9 +225,7 @@ async fn an_ordinary_user_needs_nothing_special() {
     fs::create_dir(dir.parent().unwrap()).unwrap();
     std::os::unix::fs::chown(dir.parent().unwrap(), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut holder = holder(&program, |command| {
-        command
-            .env("SYNAP_TEST_HOLD", &dir)
-            .env("SYNAP_CACHE_DIR", &cache);
+        command.env("SYNAP_TEST_HOLD", &dir).env("SYNAP_CACHE_DIR", &cache);
         command.current_dir("/").uid(NOBODY).gid(NOBODY);
     });
     assert_eq!(uid_of(holder.postmaster), NOBODY);
@@ -322,18 +267,12 @@ async fn root_without_user_namespaces_drops_to_another_user_or_says_what_to_do()
     let error = try_start(without_unshare).await.unwrap_err();
     assert!(matches!(error, ProvideError::Identity { .. }), "{error}");
     let text = error.to_string();
-    assert!(
-        text.contains("user 65534") && text.contains("SYNAP_CACHE_DIR"),
-        "{text}"
-    );
+    assert!(text.contains("user 65534") && text.contains("SYNAP_CACHE_DIR"), "{text}");
 }
 
 async fn count(url: &str) -> i64 {
     let mut db = connect(url).await;
-    sqlx::query_scalar("SELECT count(*) FROM t")
-        .fetch_one(&mut db)
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut db).await.unwrap()
 }
 
 fn is_alive_server(dir: &Path) -> bool {

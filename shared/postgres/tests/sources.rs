@@ -1,10 +1,6 @@
 //! Where a PostgreSQL comes from, and what is said when there is none.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers are tests too"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
 
 mod support;
 
@@ -31,15 +27,9 @@ fn installation(root: &Path, major: u32, vector: Option<&str>) {
     let (bin, extension) = (root.join("bin"), root.join("share/extension"));
     fs::create_dir_all(&bin).unwrap();
     fs::create_dir_all(&extension).unwrap();
-    script(
-        &bin.join("postgres"),
-        &format!("echo 'postgres (PostgreSQL) {major}.1 (Test)'"),
-    );
+    script(&bin.join("postgres"), &format!("echo 'postgres (PostgreSQL) {major}.1 (Test)'"));
     let share = root.join("share");
-    script(
-        &bin.join("pg_config"),
-        &format!("echo '{}'", share.display()),
-    );
+    script(&bin.join("pg_config"), &format!("echo '{}'", share.display()));
     if let Some(version) = vector {
         let control = format!("default_version = '{version}'\n");
         fs::write(extension.join("vector.control"), control).unwrap();
@@ -75,22 +65,14 @@ async fn an_installation_without_pgvector_or_too_old_is_skipped_and_said_so() {
     options.sources = Sources::Installed;
     options.search = bare_machine(Path::new("/nowhere"));
     // Debian's own place too: without its pgvector package it must not be taken either.
-    options.search.bin_dirs = vec![
-        scratch.path().join("pg-*/bin"),
-        "/usr/lib/postgresql/15/bin".into(),
-    ];
+    options.search.bin_dirs =
+        vec![scratch.path().join("pg-*/bin"), "/usr/lib/postgresql/15/bin".into()];
     if Path::new("/usr/share/postgresql/15/extension/vector.control").exists() {
         options.search.bin_dirs.pop();
     }
     let text = try_start(options).await.unwrap_err().to_string();
-    assert!(
-        text.contains("pg-14/bin: is PostgreSQL 14; 15 to 18 are supported"),
-        "{text}"
-    );
-    assert!(
-        text.contains("pg-15/bin: PostgreSQL 15 without pgvector"),
-        "{text}"
-    );
+    assert!(text.contains("pg-14/bin: is PostgreSQL 14; 15 to 18 are supported"), "{text}");
+    assert!(text.contains("pg-15/bin: PostgreSQL 15 without pgvector"), "{text}");
     let debian = Path::new("/usr/lib/postgresql/15/bin/postgres").exists();
     let said = text.contains("postgresql/15/bin: PostgreSQL 15 without pgvector");
     assert!(said || !debian, "{text}");
@@ -116,13 +98,8 @@ async fn data_of_a_version_that_is_not_to_be_had_is_left_alone() {
     let pgdata = scratch.path().join("data/pgdata");
     fs::create_dir_all(&pgdata).unwrap();
     fs::write(pgdata.join("PG_VERSION"), "17\n").unwrap();
-    let error = try_start(options(scratch.path().join("data")))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, ProvideError::OtherMajor { major: 17, .. }),
-        "{error}"
-    );
+    let error = try_start(options(scratch.path().join("data"))).await.unwrap_err();
+    assert!(matches!(error, ProvideError::OtherMajor { major: 17, .. }), "{error}");
     assert_eq!(fs::read_dir(&pgdata).unwrap().count(), 1);
 }
 
@@ -185,18 +162,12 @@ async fn a_configured_database_is_checked_and_never_shown_with_its_password() {
     assert!(!provided.is_embedded());
     assert_eq!(provided.url(), url);
     let shown = format!("{} {provided:?}", provided.description());
-    assert!(
-        shown.contains("PostgreSQL 18.4, pgvector 0.8.5 (postgres://synap:***@"),
-        "{shown}"
-    );
+    assert!(shown.contains("PostgreSQL 18.4, pgvector 0.8.5 (postgres://synap:***@"), "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
     assert!(!scratch.path().join("unused").exists());
     let missing = url.replace("/synap?", "/missing?");
     let error = try_start(configured(missing)).await.unwrap_err();
     assert!(matches!(error, ProvideError::Unreachable { .. }), "{error}");
     let text = format!("{error} {error:?}");
-    assert!(
-        text.contains("\"missing\" does not exist") && !text.contains("s3cret"),
-        "{text}"
-    );
+    assert!(text.contains("\"missing\" does not exist") && !text.contains("s3cret"), "{text}");
 }

@@ -121,10 +121,7 @@ pub enum InitError {
 /// Any [`InitError`]. Nothing is installed then.
 pub fn init(options: &Options) -> Result<Telemetry, InitError> {
     let log_filter = log_directives(options.default_filter)?;
-    let endpoint = options
-        .otlp_endpoint
-        .as_deref()
-        .filter(|endpoint| !endpoint.is_empty());
+    let endpoint = options.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     let exporters = endpoint
         .map(|endpoint| Exporters::connect(endpoint, options.service_name, options.service_version))
         .transpose()?;
@@ -173,32 +170,24 @@ struct Directives {
 impl Directives {
     fn default_of(filter: &str) -> Self {
         let text = format!("{QUIET},{filter}");
-        Self {
-            setting: "default_filter",
-            value: filter.to_owned(),
-            text,
-        }
+        Self { setting: "default_filter", value: filter.to_owned(), text }
     }
 
     fn parse(&self) -> Result<EnvFilter, InitError> {
-        EnvFilter::builder()
-            .parse(&self.text)
-            .map_err(|source| InitError::Filter {
-                setting: self.setting,
-                value: self.value.clone(),
-                source,
-            })
+        EnvFilter::builder().parse(&self.text).map_err(|source| InitError::Filter {
+            setting: self.setting,
+            value: self.value.clone(),
+            source,
+        })
     }
 }
 
 fn log_directives(default_filter: &str) -> Result<Directives, InitError> {
     let setting = EnvFilter::DEFAULT_ENV;
     match env::var(setting) {
-        Ok(value) if !value.trim().is_empty() => Ok(Directives {
-            setting,
-            text: value.clone(),
-            value,
-        }),
+        Ok(value) if !value.trim().is_empty() => {
+            Ok(Directives { setting, text: value.clone(), value })
+        }
         Ok(_) | Err(VarError::NotPresent) => Ok(Directives::default_of(default_filter)),
         Err(VarError::NotUnicode(_)) => Err(InitError::FilterEncoding),
     }
@@ -239,10 +228,7 @@ mod tests {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         let error = "JSON".parse::<LogFormat>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`JSON` is not a log format: use `text` or `json`"
-        );
+        assert_eq!(error.to_string(), "`JSON` is not a log format: use `text` or `json`");
     }
 
     fn options(default_filter: &'static str, endpoint: &str) -> Options {
@@ -257,17 +243,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_without_a_scheme_is_refused_by_name() {
-        for endpoint in [
-            "localhost:4317",
-            "ftp://collector:21",
-            "http://",
-            "not an address",
-        ] {
+        for endpoint in ["localhost:4317", "ftp://collector:21", "http://", "not an address"] {
             let error = init(&options("info", endpoint)).unwrap_err().to_string();
-            assert!(
-                error.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT=`"),
-                "{error}"
-            );
+            assert!(error.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT=`"), "{error}");
             assert!(error.contains(endpoint), "{error}");
         }
     }
@@ -280,13 +258,7 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_refused_with_its_value() {
-        let error = Directives::default_of("synap_gateway=loud")
-            .parse()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("default_filter=`synap_gateway=loud`"),
-            "{error}"
-        );
+        let error = Directives::default_of("synap_gateway=loud").parse().unwrap_err().to_string();
+        assert!(error.starts_with("default_filter=`synap_gateway=loud`"), "{error}");
     }
 }

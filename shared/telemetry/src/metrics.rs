@@ -104,14 +104,9 @@ pub fn meter() -> Meter {
 /// `UNIMPLEMENTED` counts as [`OTHER_METHOD`] anyway.
 pub fn record_server_call(method: &str, status: Code, elapsed: Duration) {
     if let Some(rpc) = RPC.get() {
-        let method = if status == Code::Unimplemented {
-            OTHER_METHOD
-        } else {
-            method
-        };
+        let method = if status == Code::Unimplemented { OTHER_METHOD } else { method };
         let attributes = call_attributes(method, status, is_server_error(status));
-        rpc.server_call_duration
-            .record(elapsed.as_secs_f64(), &attributes);
+        rpc.server_call_duration.record(elapsed.as_secs_f64(), &attributes);
     }
 }
 
@@ -120,8 +115,7 @@ pub fn record_server_call(method: &str, status: Code, elapsed: Duration) {
 pub fn record_client_call(method: &str, status: Code, elapsed: Duration) {
     if let Some(rpc) = RPC.get() {
         let attributes = call_attributes(method, status, status != Code::Ok);
-        rpc.client_call_duration
-            .record(elapsed.as_secs_f64(), &attributes);
+        rpc.client_call_duration.record(elapsed.as_secs_f64(), &attributes);
     }
 }
 

@@ -39,16 +39,8 @@ pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) const SCOPE: &str = "synap";
 
 /// What an export itself logs. Exporting that would make it export again, without end.
-const NEVER_EXPORTED: [&str; 8] = [
-    "h2",
-    "hyper",
-    "hyper_util",
-    "tonic",
-    "tower",
-    "reqwest",
-    "rustls",
-    "synap_telemetry",
-];
+const NEVER_EXPORTED: [&str; 8] =
+    ["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest", "rustls", "synap_telemetry"];
 
 #[derive(Debug)]
 pub(crate) struct Exporters {
@@ -71,9 +63,7 @@ impl Exporters {
 
         let (mut spans, mut metrics, mut logs) = (
             SpanExporter::builder().with_tonic().with_endpoint(endpoint),
-            MetricExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint),
+            MetricExporter::builder().with_tonic().with_endpoint(endpoint),
             LogExporter::builder().with_tonic().with_endpoint(endpoint),
         );
         if scheme == Scheme::Https {
@@ -137,17 +127,11 @@ impl Exporters {
     /// the process would hang on a collector that never answers.
     pub(crate) async fn shutdown(self) {
         let deadline = Instant::now() + SHUTDOWN_LIMIT;
-        let Self {
-            tracer,
-            meter,
-            logger,
-        } = self;
+        let Self { tracer, meter, logger } = self;
         // A span or log processor answers Ok to `shutdown` even if its last export failed;
         // `force_flush` tells. The metric reader's `shutdown` exports and tells.
         let flushes = [
-            start("traces", move || {
-                tracer.force_flush().and(tracer.shutdown())
-            }),
+            start("traces", move || tracer.force_flush().and(tracer.shutdown())),
             start("metrics", move || meter.shutdown()),
             start("logs", move || logger.force_flush().and(logger.shutdown())),
         ];
@@ -176,11 +160,7 @@ fn start(
 ) -> (&'static str, Flush) {
     let (done, outcome) = oneshot::channel();
     // A thread that cannot be started drops `done`, which the receiver reports.
-    drop(
-        thread::Builder::new()
-            .name(format!("flush-{signal}"))
-            .spawn(move || done.send(flush())),
-    );
+    drop(thread::Builder::new().name(format!("flush-{signal}")).spawn(move || done.send(flush())));
     (signal, outcome)
 }
 
@@ -216,10 +196,8 @@ fn scheme(endpoint: &str) -> Option<Scheme> {
 fn resource(service_name: &'static str, service_version: &'static str) -> Resource {
     // Tells replicas and restarts apart. Any unique text will do, so the operator's wins.
     let instance = RandomIdGenerator::default().new_trace_id().to_string();
-    let detectors: [Box<dyn ResourceDetector>; 2] = [
-        Box::new(TelemetryResourceDetector),
-        Box::new(EnvResourceDetector::new()),
-    ];
+    let detectors: [Box<dyn ResourceDetector>; 2] =
+        [Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())];
     Resource::builder_empty()
         .with_attribute(KeyValue::new(SERVICE_INSTANCE_ID, instance))
         .with_detectors(&detectors)
@@ -234,20 +212,10 @@ mod tests {
 
     #[test]
     fn only_what_an_export_causes_is_kept_back() {
-        for target in [
-            "h2",
-            "h2::proto::streams",
-            "tonic::transport",
-            "opentelemetry-otlp",
-        ] {
+        for target in ["h2", "h2::proto::streams", "tonic::transport", "opentelemetry-otlp"] {
             assert!(is_never_exported(target), "{target}");
         }
-        for target in [
-            "synap_gateway::saga",
-            "tower_http::trace",
-            "sqlx::query",
-            "h2o",
-        ] {
+        for target in ["synap_gateway::saga", "tower_http::trace", "sqlx::query", "h2o"] {
             assert!(!is_never_exported(target), "{target}");
         }
     }

@@ -28,7 +28,8 @@ impl Port {
     pub fn claim() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let claims = std::env::temp_dir().join("synap-test-ports");
-        std::fs::create_dir_all(&claims).unwrap_or_else(|error| panic!("{}: {error}", claims.display()));
+        std::fs::create_dir_all(&claims)
+            .unwrap_or_else(|error| panic!("{}: {error}", claims.display()));
         // Processes start looking at different places.
         let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or_default();
         for _ in 0..COUNT {

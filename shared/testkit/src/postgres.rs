@@ -60,9 +60,7 @@ impl TestServer {
     /// # Panics
     /// As [`shared`](Self::shared).
     pub async fn start_private() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("synap-test-postgres-")
-            .tempdir();
+        let dir = tempfile::Builder::new().prefix("synap-test-postgres-").tempdir();
         let dir = dir.unwrap_or_else(|error| panic!("no temporary directory: {error}"));
         let mut options = ProvideOptions::new(dir.path());
         options.durable = false;
@@ -76,12 +74,7 @@ impl TestServer {
         // From here the server's watchdog removes it, also when this process is killed.
         let _ = dir.keep();
         let discarded = discard_in_the_background(url_of(&provided, "postgres"));
-        Self {
-            provided,
-            templates: Mutex::default(),
-            databases: AtomicU64::default(),
-            discarded,
-        }
+        Self { provided, templates: Mutex::default(), databases: AtomicU64::default(), discarded }
     }
 
     /// The server itself: its pid, `kill`, `stop`, `restart`.
@@ -108,29 +101,18 @@ impl TestServer {
         Error: Display,
     {
         let cell = {
-            let mut templates = self
-                .templates
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut templates = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(templates.entry(template).or_default())
         };
-        let source = cell
-            .get_or_init(|| self.make_template(template, migrate))
-            .await;
+        let source = cell.get_or_init(|| self.make_template(template, migrate)).await;
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{number}_{template}");
-        self.admin(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{source}\""))
-            .await;
+        self.admin(&format!("CREATE DATABASE \"{name}\" TEMPLATE \"{source}\"")).await;
         let url = url_of(&self.provided, &name);
         let mut options = PoolOptions::new("test");
         options.max_connections = 10;
         let pool = connect_pool(&url, &options).unwrap_or_else(|error| panic!("{error}"));
-        TestDatabase {
-            url,
-            pool,
-            name,
-            discarded: self.discarded.clone(),
-        }
+        TestDatabase { url, pool, name, discarded: self.discarded.clone() }
     }
 
     async fn make_template<Migrate, Migrated, Error>(
@@ -145,17 +127,13 @@ impl TestServer {
     {
         let name = format!("template_{template}");
         // A test that panicked while migrating may have left a half of it.
-        self.admin(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"))
-            .await;
+        self.admin(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await;
         self.admin(&format!("CREATE DATABASE \"{name}\"")).await;
         if let Err(error) = migrate(url_of(&self.provided, &name)).await {
             panic!("migrating the template {template}: {error}");
         }
         // A template can only be copied while nobody is connected to it.
-        self.admin(&format!(
-            "ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS false"
-        ))
-        .await;
+        self.admin(&format!("ALTER DATABASE \"{name}\" WITH ALLOW_CONNECTIONS false")).await;
         self.admin(&format!(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
         ))
@@ -185,9 +163,7 @@ fn url_of(provided: &Provided, database: &str) -> String {
 
 async fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(&mut connection)
-        .await?;
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await
 }
 
@@ -196,9 +172,7 @@ async fn execute(url: &str, statement: &str) -> Result<(), sqlx::Error> {
 fn discard_in_the_background(admin_url: String) -> mpsc::Sender<String> {
     let (sender, names) = mpsc::channel::<String>();
     let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
         for name in names {
             // A test may have killed the server. What stays goes with the whole server.
@@ -222,10 +196,7 @@ mod tests {
     }
 
     async fn ids(database: &TestDatabase) -> Vec<i32> {
-        sqlx::query_scalar("SELECT id FROM t ORDER BY id")
-            .fetch_all(&database.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar("SELECT id FROM t ORDER BY id").fetch_all(&database.pool).await.unwrap()
     }
 
     #[tokio::test]
@@ -235,10 +206,7 @@ mod tests {
             server.database("own_copy", migrate),
             server.database("own_copy", migrate)
         );
-        sqlx::query("INSERT INTO t VALUES (2)")
-            .execute(&one.pool)
-            .await
-            .unwrap();
+        sqlx::query("INSERT INTO t VALUES (2)").execute(&one.pool).await.unwrap();
         assert_eq!(ids(&one).await, [1, 2]);
         assert_eq!(ids(&two).await, [1]);
         let unused = async |_| Err("migrated twice");
@@ -247,16 +215,8 @@ mod tests {
         drop(one);
         let is_there = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
         let started = std::time::Instant::now();
-        while sqlx::query_scalar(is_there)
-            .bind(&name)
-            .fetch_one(&two.pool)
-            .await
-            .unwrap()
-        {
-            assert!(
-                started.elapsed().as_secs() < 30,
-                "the dropped value left its database"
-            );
+        while sqlx::query_scalar(is_there).bind(&name).fetch_one(&two.pool).await.unwrap() {
+            assert!(started.elapsed().as_secs() < 30, "the dropped value left its database");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
@@ -264,14 +224,9 @@ mod tests {
     #[test]
     fn the_shared_server_outlives_the_runtime_that_started_it() {
         for _ in 0..2 {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let database = TestServer::shared()
-                    .await
-                    .database("outlives", migrate)
-                    .await;
+                let database = TestServer::shared().await.database("outlives", migrate).await;
                 assert_eq!(ids(&database).await, [1]);
             });
         }
@@ -283,17 +238,9 @@ mod tests {
         let database = server.database("private", migrate).await;
         assert_eq!(ids(&database).await, [1]);
         server.provided().kill().await;
-        assert!(
-            sqlx::query("SELECT 1")
-                .execute(&database.pool)
-                .await
-                .is_err()
-        );
+        assert!(sqlx::query("SELECT 1").execute(&database.pool).await.is_err());
         server.provided().restart().await.unwrap();
         let mut connection = PgConnection::connect(&database.url).await.unwrap();
-        sqlx::query("SELECT id FROM t")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query("SELECT id FROM t").fetch_one(&mut connection).await.unwrap();
     }
 }

@@ -33,11 +33,7 @@ impl EntityType {
         let text = text.into();
         let fits = (1..=32).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        if fits {
-            Ok(Self(text))
-        } else {
-            Err(InvalidEntityType)
-        }
+        if fits { Ok(Self(text)) } else { Err(InvalidEntityType) }
     }
 
     /// The type's name in the singular.
@@ -108,10 +104,7 @@ impl BlobKey {
         extension: &str,
     ) -> Result<Self, InvalidKey> {
         check_extension(extension)?;
-        Self::parse(format!(
-            "{}{entity_id}/{revision_id}.{extension}",
-            prefix(user, entity_type)
-        ))
+        Self::parse(format!("{}{entity_id}/{revision_id}.{extension}", prefix(user, entity_type)))
     }
 
     /// Checks a key that came over the wire or out of a row.
@@ -167,14 +160,8 @@ fn prefix(user: &UserId, entity_type: &EntityType) -> String {
 
 fn check_extension(extension: &str) -> Result<(), InvalidKey> {
     let fits = (1..=16).contains(&extension.len())
-        && extension
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if fits {
-        Ok(())
-    } else {
-        Err(InvalidKey::Extension)
-    }
+        && extension.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if fits { Ok(()) } else { Err(InvalidKey::Extension) }
 }
 
 fn is_segment(segment: &str) -> bool {
@@ -202,10 +189,7 @@ mod tests {
         let user = UserId::parse("u").unwrap();
         let (entity, revision) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let key = BlobKey::revision(&user, &EntityType::note(), entity, revision, "md").unwrap();
-        assert_eq!(
-            key.as_str(),
-            format!("users/u/notes/{entity}/{revision}.md")
-        );
+        assert_eq!(key.as_str(), format!("users/u/notes/{entity}/{revision}.md"));
     }
 
     #[test]

@@ -112,10 +112,7 @@ mod tests {
     fn ids_that_no_store_could_hold_are_refused() {
         assert_eq!(UserId::parse(""), Err(InvalidUserId::Empty));
         assert_eq!(UserId::parse("a\0b"), Err(InvalidUserId::ControlCharacter));
-        assert_eq!(
-            UserId::parse("ü".repeat(200)),
-            Err(InvalidUserId::TooLong { encoded: 1200 })
-        );
+        assert_eq!(UserId::parse("ü".repeat(200)), Err(InvalidUserId::TooLong { encoded: 1200 }));
         assert!(UserId::parse("x".repeat(MAX_SEGMENT_BYTES)).is_ok());
     }
 

@@ -167,10 +167,6 @@ impl TryFrom<pb::EventDraft> for EventDraft {
         if has_nul(&Value::Object(data)) {
             return Err(Violation::new("data", NO_NUL));
         }
-        if has_long_number(&message.data) {
-            let what = "must have numbers of 40 characters at most and exponents within 300";
-            return Err(Violation::new("data", what));
-        }
         Ok(Self { event_type: message.r#type, data: message.data })
     }
 }
@@ -197,45 +193,6 @@ fn has_nul(value: &Value) -> bool {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
-}
-
-/// Whether JSON has a number that jsonb might not hold (`1e-20000`): then event-service could never
-/// append what is committed here.
-fn has_long_number(json: &str) -> bool {
-    let is_long = |number: &str| {
-        let exponent = number.split(['e', 'E']).nth(1);
-        let fits = |exponent: &str| exponent.parse::<i32>().is_ok_and(|e| e.abs() <= 300);
-        number.len() > 40 || !exponent.is_none_or(fits)
-    };
-    let mut rest = json;
-    while let Some(start) = rest.find(|c: char| c == '"' || c.is_ascii_digit()) {
-        let (in_string, tail) = (rest[start..].starts_with('"'), &rest[start..]);
-        rest = if in_string {
-            after_string(tail)
-        } else {
-            let is_part = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
-            let end = tail.find(|c: char| !is_part(c)).unwrap_or(tail.len());
-            if is_long(&tail[..end]) {
-                return true;
-            }
-            &tail[end..]
-        };
-    }
-    false
-}
-
-/// What follows the JSON string that the text begins with.
-fn after_string(text: &str) -> &str {
-    let mut escaped = false;
-    for (index, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return &text[index + 1..],
-            _ => {}
-        }
-    }
-    ""
 }
 
 /// event-service's rule: a type that it refused would leave its operation committed for ever.

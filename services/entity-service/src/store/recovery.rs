@@ -73,9 +73,6 @@ const FORGET: &str = "
     USING old
     WHERE o.user_id = old.user_id AND o.request_id = old.request_id";
 
-/// Seconds that a recovery worker has to delete the blobs it took.
-const DELETION_LEASE_SECS: f64 = 60.0;
-
 impl Store {
     /// Gives up pending operations whose lease ran out, and hands out committed ones.
     ///
@@ -107,7 +104,7 @@ impl Store {
     pub async fn claim_deletions(&self, limit: i64) -> Result<Vec<String>, Error> {
         let keys = sqlx::query_scalar(CLAIM_DELETIONS)
             .bind(limit)
-            .bind(DELETION_LEASE_SECS)
+            .bind(self.times.deletion_lease_secs)
             .fetch_all(&mut *self.database.acquire().await?)
             .await?;
         Ok(keys)

@@ -9,7 +9,7 @@ use synap_proto::content::{
 use synap_rpc::{CHUNK_BYTES, Channel, RpcError, retry};
 use tonic::Code;
 
-use super::{promised};
+use super::promised;
 use crate::{domain::Body, error::Error};
 
 const SERVICE: &str = "content-service";
@@ -53,7 +53,8 @@ impl ContentClient {
 
     async fn read(&self, key: &str, size: i64) -> Result<Bytes, RpcError> {
         let request = GetBlobRequest { key: key.to_owned() };
-        let mut chunks = self.stub.clone().get_blob(request).await.map_err(RpcError::from)?.into_inner();
+        let mut chunks =
+            self.stub.clone().get_blob(request).await.map_err(RpcError::from)?.into_inner();
         let size = usize::try_from(size).ok().filter(|size| *size > 0);
         let mut body = BytesMut::new();
         while let Some(chunk) = chunks.message().await.map_err(RpcError::from)? {
@@ -108,7 +109,9 @@ mod tests {
 
     #[test]
     fn a_small_body_is_one_message_and_a_large_one_is_cut() {
-        for (size, messages) in [(1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2), (3 * CHUNK_BYTES, 3)] {
+        for (size, messages) in
+            [(1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2), (3 * CHUNK_BYTES, 3)]
+        {
             let body = Body::new("x".repeat(size));
             let sent: Vec<_> = put_messages("k", &body).collect();
             assert_eq!(sent.len(), messages);

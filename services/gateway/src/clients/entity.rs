@@ -6,8 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use synap_proto::{
     entity::{
-        self as pb, begin_operation_response::Outcome,
-        entity_service_client::EntityServiceClient,
+        self as pb, begin_operation_response::Outcome, entity_service_client::EntityServiceClient,
         operation_service_client::OperationServiceClient,
     },
     reason,
@@ -227,16 +226,19 @@ impl EntityClient {
         limit: i32,
     ) -> Result<(Vec<(OperationId, NoteEvent)>, i32), Error> {
         let request = pb::ClaimOperationsRequest { limit };
-        let answer = self.operations.clone().claim_operations(request).await.map_err(RpcError::from)?;
+        let answer =
+            self.operations.clone().claim_operations(request).await.map_err(RpcError::from)?;
         let answer = answer.into_inner();
-        let events = answer.pending_events.into_iter().map(pending_event).collect::<Result<_, _>>()?;
+        let events =
+            answer.pending_events.into_iter().map(pending_event).collect::<Result<_, _>>()?;
         Ok((events, answer.aborted))
     }
 
     /// Recovery: keys of blobs to delete.
     pub(crate) async fn claim_deletions(&self, limit: i32) -> Result<Vec<String>, Error> {
         let request = pb::ClaimBlobDeletionsRequest { limit };
-        let answer = self.operations.clone().claim_blob_deletions(request).await.map_err(RpcError::from)?;
+        let answer =
+            self.operations.clone().claim_blob_deletions(request).await.map_err(RpcError::from)?;
         Ok(answer.into_inner().keys)
     }
 

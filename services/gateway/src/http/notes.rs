@@ -158,8 +158,9 @@ fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error>
     if !text.trim_start().starts_with('{') {
         return Err(Violation::new(name, "must be a JSON object").into());
     }
-    serde_json::from_str(text)
-        .map_err(|why| Violation::new(name, format!("is not the JSON that is expected: {why}")).into())
+    serde_json::from_str(text).map_err(|why| {
+        Violation::new(name, format!("is not the JSON that is expected: {why}")).into()
+    })
 }
 
 fn get_input(query: &str) -> Result<GetInput, Error> {

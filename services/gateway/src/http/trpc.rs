@@ -66,21 +66,19 @@ fn kind(error: &RpcError) -> (StatusCode, &'static str, i32) {
         _ if error.reason == reason::MESSAGE_TOO_LARGE => {
             (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", -32013)
         }
-        Code::InvalidArgument | Code::OutOfRange => (StatusCode::BAD_REQUEST, "BAD_REQUEST", -32600),
+        Code::InvalidArgument | Code::OutOfRange => {
+            (StatusCode::BAD_REQUEST, "BAD_REQUEST", -32600)
+        }
         Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", -32001),
         Code::PermissionDenied => (StatusCode::FORBIDDEN, "FORBIDDEN", -32003),
         Code::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", -32004),
-        Code::Unimplemented => {
-            (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_SUPPORTED", -32005)
-        }
+        Code::Unimplemented => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_SUPPORTED", -32005),
         Code::DeadlineExceeded => (StatusCode::REQUEST_TIMEOUT, "TIMEOUT", -32008),
         Code::Aborted | Code::AlreadyExists => (StatusCode::CONFLICT, "CONFLICT", -32009),
         Code::FailedPrecondition => {
             (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED", -32012)
         }
-        Code::ResourceExhausted => {
-            (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", -32029)
-        }
+        Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", -32029),
         Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", -32603),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", -32603),
     }

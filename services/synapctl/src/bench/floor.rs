@@ -62,14 +62,20 @@ impl Floor {
     }
 }
 
-async fn create_note(pool: PgPool, store: Arc<LocalFileSystem>, body: String) -> anyhow::Result<()> {
+async fn create_note(
+    pool: PgPool,
+    store: Arc<LocalFileSystem>,
+    body: String,
+) -> anyhow::Result<()> {
     let (entity, event) = (SystemIds.next_id(), SystemIds.next_id());
     let checksum = Checksum::of(body.as_bytes()).to_string();
     let key = format!("users/bench/notes/{entity}.md");
     let size = i64::try_from(body.len())?;
 
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    store.put_opts(&Path::parse(&key)?, PutPayload::from(body.clone().into_bytes()), options).await?;
+    store
+        .put_opts(&Path::parse(&key)?, PutPayload::from(body.clone().into_bytes()), options)
+        .await?;
 
     let mut transaction = pool.begin().await?;
     sqlx::query(

@@ -56,7 +56,8 @@ impl BenchSystem {
             .map(|_| Channel::connect("gateway", &url).map(NoteServiceClient::new))
             .collect::<Result<_, _>>()?;
         let user = UserId::parse("bench").context("bench is a user id")?;
-        let token = synap_auth::issue_hs256(&self.secret, &user, Duration::from_hours(24), &SystemClock);
+        let token =
+            synap_auth::issue_hs256(&self.secret, &user, Duration::from_hours(24), &SystemClock);
         let header: MetadataValue<_> = format!("Bearer {token}").parse()?;
         let (stubs, body) = (Arc::new(stubs), body.to_owned());
         Ok(move |worker: usize| -> Done {

@@ -83,7 +83,8 @@ pub(super) struct Told {
 impl Told {
     /// Everything as flags: for a service in this process.
     pub(super) fn all_flags(&self) -> Vec<String> {
-        let secrets = self.secrets.iter().flat_map(|(_, flag, value)| [(*flag).to_owned(), value.clone()]);
+        let secrets =
+            self.secrets.iter().flat_map(|(_, flag, value)| [(*flag).to_owned(), value.clone()]);
         self.flags.iter().cloned().chain(secrets).collect()
     }
 }
@@ -109,7 +110,11 @@ impl Plan {
     ///
     /// # Errors
     /// Never: free ports always fit.
-    pub fn on_free_ports(data_dir: &Path, database_url: &str, secret: &Secret) -> anyhow::Result<Self> {
+    pub fn on_free_ports(
+        data_dir: &Path,
+        database_url: &str,
+        secret: &Secret,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             addresses: Addresses::of(Some(0))?,
             blob_dir: blob_dir(data_dir),

@@ -148,6 +148,7 @@ impl System {
             ("OPERATION_LEASE_SECS", "1"),
             ("EVENT_LEASE_SECS", "0.3"),
             ("BLOB_SETTLE_SECS", "1"),
+            ("DELETION_LEASE_SECS", "1"),
             ("RECOVERY_INTERVAL_SECS", "0.1"),
             ("RECOVERY_MAX_INTERVAL_SECS", "0.2"),
             ("DEFAULT_DEADLINE_SECS", "5"),

@@ -21,10 +21,7 @@ pub(crate) fn options(data_dir: impl AsRef<Path>) -> ProvideOptions {
 
 /// As [`options`], for a test whose data nobody needs after it.
 pub(crate) fn fast_options(data_dir: impl AsRef<Path>) -> ProvideOptions {
-    ProvideOptions {
-        durable: false,
-        ..options(data_dir)
-    }
+    ProvideOptions { durable: false, ..options(data_dir) }
 }
 
 pub(crate) async fn start(options: ProvideOptions) -> Provided {
@@ -41,10 +38,7 @@ pub(crate) async fn connect(url: &str) -> PgConnection {
 
 /// A machine on which nothing is installed but what `path` holds.
 pub(crate) fn bare_machine(path: &Path) -> Search {
-    Search {
-        path: path.into(),
-        bin_dirs: Vec::new(),
-    }
+    Search { path: path.into(), bin_dirs: Vec::new() }
 }
 
 /// A temporary directory in which a server may still be shutting down when the test ends.
@@ -73,20 +67,14 @@ impl Drop for Scratch {
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "waited in vain: {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 pub(crate) fn signal(name: &str, pid: u32) -> bool {
     let pid = pid.to_string();
-    let kill = Command::new("kill")
-        .args(["-s", name, &pid])
-        .stderr(Stdio::null())
-        .status();
+    let kill = Command::new("kill").args(["-s", name, &pid]).stderr(Stdio::null()).status();
     kill.expect("kill").success()
 }
 
@@ -102,9 +90,7 @@ pub(crate) fn is_root() -> bool {
 /// The user under which a process runs, as the system sees it. Linux only.
 pub(crate) fn uid_of(pid: u32) -> u32 {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(format!("/proc/{pid}"))
-        .expect("a living process")
-        .uid()
+    std::fs::metadata(format!("/proc/{pid}")).expect("a living process").uid()
 }
 
 /// The parent's process id, and the process group. Linux only.
@@ -112,11 +98,7 @@ pub(crate) fn parent_and_group(pid: u32) -> (u32, u32) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a living process");
     // pid (name) state ppid pgrp …; the name may hold anything.
     let (_, rest) = stat.rsplit_once(')').expect("a name");
-    let field = |n| {
-        rest.split_whitespace()
-            .nth(n)
-            .and_then(|field| field.parse().ok())
-    };
+    let field = |n| rest.split_whitespace().nth(n).and_then(|field| field.parse().ok());
     (field(1).expect("ppid"), field(2).expect("pgrp"))
 }
 
@@ -145,11 +127,7 @@ pub(crate) fn holder(program: &Path, configure: impl FnOnce(&mut Command)) -> Ho
     let holding = holding.expect("a holder that holds");
     let (pid, url) = holding.split_once(' ').expect("a pid and a URL");
     let postmaster = pid.parse().expect("a pid");
-    Holder {
-        child,
-        postmaster,
-        url: url.to_owned(),
-    }
+    Holder { child, postmaster, url: url.to_owned() }
 }
 
 impl Holder {
@@ -176,12 +154,7 @@ pub(crate) async fn public_copy_of_the_cache(into: &Path) -> PathBuf {
     std::fs::create_dir(&copy).expect("created");
     let copied_by = |flags: &str| {
         let mut cp = Command::new("cp");
-        let status = cp
-            .arg(flags)
-            .arg(&wheel)
-            .arg(&copy)
-            .stderr(Stdio::null())
-            .status();
+        let status = cp.arg(flags).arg(&wheel).arg(&copy).stderr(Stdio::null()).status();
         status.expect("cp").success()
     };
     // Links take no time, but only work within one file system.

@@ -53,9 +53,8 @@ pub(crate) struct Received {
 impl Received {
     pub(crate) fn span(&self, name: &str) -> &Span {
         let mut found = self.spans.iter().filter(|span| span.name == name);
-        let span = found
-            .next()
-            .unwrap_or_else(|| panic!("no span {name}: {:?}", self.span_names()));
+        let span =
+            found.next().unwrap_or_else(|| panic!("no span {name}: {:?}", self.span_names()));
         assert!(found.next().is_none(), "two spans {name}");
         span
     }
@@ -69,19 +68,12 @@ impl Received {
 
     pub(crate) fn metric(&self, name: &str) -> &Metric {
         let mut found = self.metrics.iter().filter(|metric| metric.name == name);
-        found
-            .next_back()
-            .unwrap_or_else(|| panic!("no metric {name}"))
+        found.next_back().unwrap_or_else(|| panic!("no metric {name}"))
     }
 
     pub(crate) fn log(&self, body: &str) -> &LogRecord {
-        let mut found = self
-            .logs
-            .iter()
-            .filter(|log| log.body.as_ref().map(text) == Some(body));
-        let log = found
-            .next()
-            .unwrap_or_else(|| panic!("no log `{body}`: {:?}", self.logs));
+        let mut found = self.logs.iter().filter(|log| log.body.as_ref().map(text) == Some(body));
+        let log = found.next().unwrap_or_else(|| panic!("no log `{body}`: {:?}", self.logs));
         assert!(found.next().is_none(), "two logs `{body}`");
         log
     }
@@ -108,12 +100,8 @@ impl Collector {
     /// Starts a collector that serves until the test's runtime ends.
     pub(crate) async fn start() -> (Self, SocketAddr) {
         let collector = Self::default();
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port on loopback");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+        let address = listener.local_addr().expect("a bound socket has an address");
         tokio::spawn(
             Server::builder()
                 .add_service(TraceServiceServer::new(collector.clone()))
@@ -125,9 +113,7 @@ impl Collector {
     }
 
     pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
-        self.received
-            .lock()
-            .expect("no test panics while it holds this")
+        self.received.lock().expect("no test panics while it holds this")
     }
 }
 
@@ -141,9 +127,7 @@ impl TraceService for Collector {
         received.headers.push(request.metadata().clone());
         for batch in request.into_inner().resource_spans {
             received.resources.extend(batch.resource);
-            received
-                .spans
-                .extend(batch.scope_spans.into_iter().flat_map(|scope| scope.spans));
+            received.spans.extend(batch.scope_spans.into_iter().flat_map(|scope| scope.spans));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -159,12 +143,9 @@ impl MetricsService for Collector {
         received.headers.push(request.metadata().clone());
         for batch in request.into_inner().resource_metrics {
             received.resources.extend(batch.resource);
-            received.metrics.extend(
-                batch
-                    .scope_metrics
-                    .into_iter()
-                    .flat_map(|scope| scope.metrics),
-            );
+            received
+                .metrics
+                .extend(batch.scope_metrics.into_iter().flat_map(|scope| scope.metrics));
         }
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
@@ -180,12 +161,7 @@ impl LogsService for Collector {
         received.headers.push(request.metadata().clone());
         for batch in request.into_inner().resource_logs {
             received.resources.extend(batch.resource);
-            received.logs.extend(
-                batch
-                    .scope_logs
-                    .into_iter()
-                    .flat_map(|scope| scope.log_records),
-            );
+            received.logs.extend(batch.scope_logs.into_iter().flat_map(|scope| scope.log_records));
         }
         Ok(Response::new(ExportLogsServiceResponse::default()))
     }

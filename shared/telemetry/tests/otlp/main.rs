@@ -27,10 +27,7 @@ async fn a_note_is_one_trace_with_its_logs() {
     let settings = [
         ("RUST_LOG", "debug"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=synap"),
-        (
-            "OTEL_RESOURCE_ATTRIBUTES",
-            "deployment.environment.name=test",
-        ),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
     ];
     run("note", &format!("http://{address}"), &settings).await;
     let received = collector.received();
@@ -39,37 +36,20 @@ async fn a_note_is_one_trace_with_its_logs() {
     let gateway = received.span("synap.gateway.v1.NoteService/CreateNote");
     let entity = received.span("synap.entity.v1.OperationService/Begin");
     let query = received.span("db.operation.begin");
-    assert_eq!(
-        received.span_names(),
-        [&query.name, &entity.name, &gateway.name]
-    );
+    assert_eq!(received.span_names(), [&query.name, &entity.name, &gateway.name]);
     assert_eq!(gateway.trace_id.len(), 16);
-    assert_eq!(
-        (&entity.trace_id, &query.trace_id),
-        (&gateway.trace_id, &gateway.trace_id)
-    );
+    assert_eq!((&entity.trace_id, &query.trace_id), (&gateway.trace_id, &gateway.trace_id));
     assert!(gateway.parent_span_id.is_empty(), "{gateway:?}");
     assert_eq!(entity.parent_span_id, gateway.span_id);
     assert_eq!(query.parent_span_id, entity.span_id);
-    assert!(
-        received.spans.iter().all(|span| span.events.is_empty()),
-        "an event is sent once"
-    );
+    assert!(received.spans.iter().all(|span| span.events.is_empty()), "an event is sent once");
 
     let log = received.log("operation begun");
-    assert_eq!(
-        (&log.trace_id, &log.span_id),
-        (&query.trace_id, &query.span_id)
-    );
+    assert_eq!((&log.trace_id, &log.span_id), (&query.trace_id, &query.span_id));
     assert_eq!(log.severity_text, "INFO");
     assert_eq!(pairs(&log.attributes), [("step", "begin")]);
     received.log("a detail");
-    assert!(
-        !received
-            .logs
-            .iter()
-            .any(|log| format!("{log:?}").contains("a frame"))
-    );
+    assert!(!received.logs.iter().any(|log| format!("{log:?}").contains("a frame")));
 
     let resource = received.resources.first().expect("a resource");
     let resource = pairs(&resource.attributes);
@@ -80,13 +60,8 @@ async fn a_note_is_one_trace_with_its_logs() {
     ] {
         assert!(resource.contains(&known), "{known:?} in {resource:?}");
     }
-    let instance = resource
-        .iter()
-        .find(|(name, _)| *name == "service.instance.id");
-    assert!(
-        instance.is_some_and(|(_, id)| id.len() == 32),
-        "{resource:?}"
-    );
+    let instance = resource.iter().find(|(name, _)| *name == "service.instance.id");
+    assert!(instance.is_some_and(|(_, id)| id.len() == 32), "{resource:?}");
     for other in &received.resources {
         assert_eq!(pairs(&other.attributes), resource);
     }
@@ -102,10 +77,8 @@ async fn calls_are_measured_in_seconds_under_the_conventional_names() {
 
     let served = points(received.metric("rpc.server.call.duration"));
     assert_eq!(served.len(), 2, "{served:?}");
-    let ok = served
-        .iter()
-        .find(|point| point.attributes.len() == 3)
-        .expect("a call that went well");
+    let ok =
+        served.iter().find(|point| point.attributes.len() == 3).expect("a call that went well");
     assert_eq!(
         pairs(&ok.attributes),
         [
@@ -115,16 +88,9 @@ async fn calls_are_measured_in_seconds_under_the_conventional_names() {
         ]
     );
     assert_eq!((ok.count, ok.sum), (1, Some(0.012)));
-    let bucket = ok
-        .bucket_counts
-        .iter()
-        .position(|&count| count == 1)
-        .expect("one bucket");
+    let bucket = ok.bucket_counts.iter().position(|&count| count == 1).expect("one bucket");
     assert_eq!(ok.explicit_bounds[bucket - 1..=bucket], [0.01, 0.025]);
-    let unknown = served
-        .iter()
-        .find(|point| point.attributes.len() == 4)
-        .expect("the other call");
+    let unknown = served.iter().find(|point| point.attributes.len() == 4).expect("the other call");
     assert_eq!(
         pairs(&unknown.attributes),
         [
@@ -136,9 +102,7 @@ async fn calls_are_measured_in_seconds_under_the_conventional_names() {
     );
 
     let made = points(received.metric("rpc.client.call.duration"));
-    let [made] = made else {
-        panic!("one call was made: {made:?}")
-    };
+    let [made] = made else { panic!("one call was made: {made:?}") };
     assert_eq!(
         pairs(&made.attributes),
         [
@@ -177,10 +141,7 @@ async fn an_export_does_not_feed_itself() {
     ];
     let output = run("busy", &format!("http://{address}"), &settings).await;
     let noise = stderr(&output);
-    assert!(
-        noise.contains(" h2::"),
-        "exporting logs something, or this shows nothing: {noise}"
-    );
+    assert!(noise.contains(" h2::"), "exporting logs something, or this shows nothing: {noise}");
 
     let received = collector.received();
     assert_eq!(received.span_names(), ["work"; 50]);
@@ -217,21 +178,14 @@ async fn without_a_collector_there_are_only_logs() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
-    let [accepted, begun] = lines.as_slice() else {
-        panic!("two lines: {lines:?}")
-    };
+    let [accepted, begun] = lines.as_slice() else { panic!("two lines: {lines:?}") };
     assert_eq!(accepted["message"], "note accepted");
     assert_eq!(accepted["level"], "INFO");
     assert_eq!(accepted["op_id"], "op-1");
     assert_eq!(accepted["elapsed_ms"], 7);
     assert_eq!(accepted["spans"][0]["name"], "outermost");
     assert_eq!(accepted["spans"][1]["request_id"], "r-1");
-    assert!(
-        accepted["timestamp"]
-            .as_str()
-            .is_some_and(|time| time.ends_with('Z')),
-        "{accepted}"
-    );
+    assert!(accepted["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{accepted}");
     assert_eq!(begun["message"], "operation begun");
 }
 
@@ -253,16 +207,9 @@ async fn shutdown_gives_up_on_a_collector_that_never_answers() {
     let output = run("dying", &format!("http://{address}"), &[]).await;
     let lifetime = begun.elapsed();
     assert_flush_failed(&output);
-    assert!(
-        stderr(&output).contains("no answer within 5 s"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("no answer within 5 s"), "{}", stderr(&output));
     // Nothing that shutdown left behind holds up the end of the process.
-    assert!(
-        lifetime < SHUTDOWN_LIMIT + Duration::from_secs(3),
-        "{lifetime:?}"
-    );
+    assert!(lifetime < SHUTDOWN_LIMIT + Duration::from_secs(3), "{lifetime:?}");
     drop(listener);
 }
 
@@ -278,12 +225,8 @@ fn assert_flush_failed(output: &Output) {
     assert!(log.contains("still logging"), "{log}");
 
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let elapsed = stdout
-        .lines()
-        .find_map(|line| line.split("elapsed_ms=").nth(1));
-    let elapsed: u64 = elapsed
-        .and_then(|ms| ms.parse().ok())
-        .expect("the process measured itself");
+    let elapsed = stdout.lines().find_map(|line| line.split("elapsed_ms=").nth(1));
+    let elapsed: u64 = elapsed.and_then(|ms| ms.parse().ok()).expect("the process measured itself");
     // The limit, and what a busy machine adds.
     let limit = SHUTDOWN_LIMIT + Duration::from_secs(1);
     assert!(Duration::from_millis(elapsed) < limit, "{elapsed} ms");

@@ -29,10 +29,7 @@ pub(crate) async fn run(scenario: &str, endpoint: &str, settings: &[(&str, &str)
             command.env_remove(name.as_ref());
         }
     }
-    command
-        .env(SCENARIO, scenario)
-        .env(ENDPOINT, endpoint)
-        .envs(settings.iter().copied());
+    command.env(SCENARIO, scenario).env(ENDPOINT, endpoint).envs(settings.iter().copied());
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output())
         .await
@@ -111,20 +108,9 @@ async fn note() {
 
     let method = "synap.entity.v1.OperationService/Begin";
     metrics::record_server_call(method, Code::Ok, Duration::from_millis(12));
-    metrics::record_server_call(
-        "/made.up/Name",
-        Code::Unimplemented,
-        Duration::from_micros(80),
-    );
-    metrics::record_client_call(
-        &format!("/{method}"),
-        Code::NotFound,
-        Duration::from_secs(2),
-    );
-    metrics::meter()
-        .u64_counter("synap.test.notes")
-        .build()
-        .add(3, &[]);
+    metrics::record_server_call("/made.up/Name", Code::Unimplemented, Duration::from_micros(80));
+    metrics::record_client_call(&format!("/{method}"), Code::NotFound, Duration::from_secs(2));
+    metrics::meter().u64_counter("synap.test.notes").build().add(3, &[]);
 
     telemetry.shutdown().await;
 }
@@ -176,10 +162,7 @@ async fn silent() {
         default_filter: "info",
         otlp_endpoint: None,
     });
-    assert!(
-        matches!(again, Err(InitError::AlreadyInitialised(_))),
-        "{again:?}"
-    );
+    assert!(matches!(again, Err(InitError::AlreadyInitialised(_))), "{again:?}");
     telemetry.shutdown().await;
 }
 
