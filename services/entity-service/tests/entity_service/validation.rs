@@ -135,8 +135,6 @@ const COMMIT_SPOILS: &[Spoil<pb::CommitOperationRequest>] = &[
     ("event.data", |r| event(r).data = r#"{"a":"\ud800"}"#.into()),
     ("event.data", |r| event(r).data = r#"{"a":"\udc00\ud800"}"#.into()),
     ("event.data", |r| event(r).data = r#"{"a":1e400}"#.into()),
-    ("event.data", |r| event(r).data = r#"{"a":[0E-99999999999]}"#.into()),
-    ("event.data", |r| event(r).data = format!(r#"{{"a":0.{}1}}"#, "0".repeat(20_000))),
     ("event.data", |r| event(r).data = "{\"a\":".repeat(200) + "1" + &"}".repeat(200)),
     ("event.data", |r| event(r).data = format!("{{\"a\":\"{}\"}}", "x".repeat(64 * 1024))),
 ];

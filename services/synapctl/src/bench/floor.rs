@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use synap_postgres::PoolOptions;
 use synap_types::{Checksum, IdGenerator as _, SystemIds};
 
-use super::system::BenchSystem;
+use super::system::{BenchSystem, migrate};
 
 type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
@@ -32,18 +32,7 @@ impl Floor {
         sqlx::query("CREATE DATABASE floor").execute(&admin).await?;
         admin.close().await;
         let url = system.database.url_of("floor").context("the database is not our own")?;
-        synap_postgres::migrate(
-            &url,
-            &synap_entity_service::MIGRATOR,
-            synap_entity_service::MIGRATION_TABLE,
-        )
-        .await?;
-        synap_postgres::migrate(
-            &url,
-            &synap_event_service::MIGRATOR,
-            synap_event_service::MIGRATION_TABLE,
-        )
-        .await?;
+        migrate(&url).await?;
         let options = PoolOptions { max_connections: CONNECTIONS, ..PoolOptions::new("floor") };
         let pool = synap_postgres::connect_pool(&url, &options)?;
         let directory = system.directory.path().join("floor-blobs");

@@ -6,6 +6,7 @@
 
 mod create_note;
 mod floor;
+mod idle;
 mod load;
 mod report;
 mod system;
@@ -25,11 +26,14 @@ pub struct BenchArgs {
 enum What {
     /// CreateNote through the gateway, against PUT + one transaction + one INSERT.
     CreateNote(create_note::CreateNoteArgs),
+    /// Start time and idle memory of each service.
+    Idle(idle::IdleArgs),
 }
 
 /// Runs the command.
 pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
     match args.what {
         What::CreateNote(args) => create_note::bench(args).await,
+        What::Idle(args) => idle::bench(args).await,
     }
 }

@@ -80,3 +80,12 @@ impl BenchSystem {
         Ok(())
     }
 }
+
+/// Makes the tables of both services.
+pub(super) async fn migrate(url: &str) -> anyhow::Result<()> {
+    use synap_entity_service as entity;
+    use synap_event_service as event;
+    synap_postgres::migrate(url, &entity::MIGRATOR, entity::MIGRATION_TABLE).await?;
+    synap_postgres::migrate(url, &event::MIGRATOR, event::MIGRATION_TABLE).await?;
+    Ok(())
+}

@@ -39,6 +39,51 @@ pub(super) fn start(mut plan: Plan, stop: CancellationToken) -> anyhow::Result<S
     Ok(system)
 }
 
+/// One service, started alone and not started again; killed when dropped.
+pub struct StartedAlone {
+    /// Which service.
+    pub name: &'static str,
+    /// Where its gRPC listens.
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl StartedAlone {
+    /// The process.
+    ///
+    /// # Errors
+    /// If it has died.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().with_context(|| format!("{} has died", self.name))
+    }
+}
+
+impl Plan {
+    /// One function for each service that starts it: in this order, each when the one before is
+    /// ready.
+    ///
+    /// # Errors
+    /// If there are no free ports.
+    pub fn starts(
+        mut self,
+    ) -> anyhow::Result<impl Iterator<Item = impl FnOnce() -> anyhow::Result<StartedAlone>>> {
+        self.addresses = choose_ports(self.addresses)?;
+        let Addresses { gateway, content, entity, event, .. } = self.addresses;
+        let services = [
+            (self.content(), content),
+            (self.entity(), entity),
+            (self.event(), event),
+            (self.gateway(&self.addresses), gateway),
+        ];
+        Ok(services.into_iter().map(|(told, address)| {
+            move || {
+                let child = spawn(&told)?;
+                Ok(StartedAlone { name: told.service.name(), address, child })
+            }
+        }))
+    }
+}
+
 /// Children cannot tell which free port they took: it is chosen for them. A port that is taken is
 /// found here, before a child starts: whoever listens there could pass for the child.
 fn choose_ports(addresses: Addresses) -> anyhow::Result<Addresses> {

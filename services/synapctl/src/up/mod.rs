@@ -21,6 +21,7 @@ use synap_rpc::Channel;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use children::StartedAlone;
 pub use plan::{Addresses, Plan};
 pub use secret::DevSecret;
 
