@@ -21,15 +21,18 @@ use crate::{
 /// and only those get their rows. An operation that is not in the answer has written nothing.
 /// A row can only name the key that its attempt was given: no row ever points at another's blob.
 ///
+/// Elements are taken by their place: `unnest` of so many arrays costs more than an INSERT.
 /// The state is a parameter so that no plan reads the index of all open operations instead of
 /// asking for these by their primary key.
 const PIVOT: &str = "
     WITH input AS (
-        SELECT * FROM unnest($2::text[], $3::uuid[], $4::int8[], $5::text[], $6::text[], $7::text[],
-                             $8::text[], $9::text[], $10::text[], $11::int8[], $12::text[],
-                             $13::text[], $14::text[], $15::text[], $16::text[])
-            AS i (user_id, request_id, epoch, phase, title, preview, tags, file_url, file_path,
-                  file_size, file_type, checksum, content_block, event_type, event_data)
+        SELECT ($2::text[])[n] AS user_id, ($3::uuid[])[n] AS request_id, ($4::int8[])[n] AS epoch,
+               ($5::text[])[n] AS phase, ($6::text[])[n] AS title, ($7::text[])[n] AS preview,
+               ($8::text[])[n] AS tags, ($9::text[])[n] AS file_url, ($10::text[])[n] AS file_path,
+               ($11::int8[])[n] AS file_size, ($12::text[])[n] AS file_type,
+               ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
+               ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data
+        FROM generate_series(1, cardinality($3::uuid[])) AS n
     ),
     pivot AS (
         UPDATE write_operations o

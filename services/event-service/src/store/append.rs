@@ -9,8 +9,12 @@ use sqlx::{Connection as _, PgConnection};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{AppendError, Database, DatabaseError, Store, columns::Columns, patience};
-use crate::domain::{Appended, StreamAppend};
+use super::{
+    AppendError, Database, DatabaseError, Store,
+    columns::{self, Columns},
+    patience,
+};
+use crate::domain::{Appended, Expected, StreamAppend};
 
 /// An append goes into a group up to this size; more would keep the others of the group waiting,
 /// and a group of such fits into memory.
@@ -80,6 +84,11 @@ impl Database {
         let together = async {
             let mut connection = self.acquire().await?;
             set_running(true);
+            if let [only] = &appends[..]
+                && let Some(appended) = append_first(&mut connection, only).await?
+            {
+                return Ok(vec![Ok(appended)]);
+            }
             attempt(&mut connection, &appends).await
         };
         match together.await {
@@ -152,6 +161,38 @@ impl Database {
         transaction.commit().await.map_err(DatabaseError::from)?;
         Ok(appended)
     }
+}
+
+/// Appends the first event of a new stream. `None` if this is none, or the stream exists.
+async fn append_first(
+    connection: &mut PgConnection,
+    append: &StreamAppend,
+) -> Result<Option<Appended>, DatabaseError> {
+    let StreamAppend { stream, user, expected: Expected::Exact(0), events } = append else {
+        return Ok(None);
+    };
+    let [event] = &events[..] else { return Ok(None) };
+    let version: Option<i64> = sqlx::query_scalar(include_str!("append_first.sql"))
+        .bind(stream.aggregate_type.as_str())
+        .bind(stream.aggregate_id)
+        .bind(user.as_str())
+        .bind(columns::lock(stream))
+        .bind(event.id)
+        .bind(event.body_hash(stream, user).as_bytes().as_slice())
+        .bind(event.event_type.as_str())
+        .bind(event.occurred_at)
+        .bind(event.data.as_str())
+        .bind(event.metadata.as_str())
+        .bind(event.causation_id)
+        .bind(event.correlation_id)
+        .bind(event.source.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(version.map(|version| Appended {
+        first_version: version,
+        last_version: version,
+        duplicate: false,
+    }))
 }
 
 /// What `append.sql` says about one append.
