@@ -7,7 +7,7 @@
 //!    ([`deadline`]), and shed what is too much ([`limit`]).
 //! 3. The service's handler, whose errors become a `Status` through [`RpcError`].
 //!
-//! [`retry`] repeats a call that is safe to repeat.
+//! [`retry()`] repeats a call that is safe to repeat.
 
 mod channel;
 pub mod deadline;
