@@ -54,8 +54,20 @@ impl Store {
     /// [`Error::AlreadyCommitted`] if the operation is committed.
     #[tracing::instrument(name = "db.operation.abort", skip_all, err(level = "debug"))]
     pub async fn abort(&self, attempt: &Attempt) -> Result<(), Error> {
-        let OperationId { user, request } = &attempt.operation;
+        // In a task of its own: a caller who leaves while BEGIN is under way would hand the
+        // connection back to the pool inside a transaction, and later writes on it would be lost.
         let mut connection = self.database.acquire().await?;
+        let (store, attempt) = (self.clone(), attempt.clone());
+        let aborting = tokio::spawn(async move { store.abort_on(&mut connection, &attempt).await });
+        aborting.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    }
+
+    async fn abort_on(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        attempt: &Attempt,
+    ) -> Result<(), Error> {
+        let OperationId { user, request } = &attempt.operation;
         let mut transaction = connection.begin().await?;
         let row = sqlx::query(FIND)
             .bind(user.as_str())
