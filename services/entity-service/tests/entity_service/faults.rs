@@ -110,3 +110,48 @@ async fn a_write_that_waits_for_a_lock_runs_out_of_its_own_time() {
     // It may have gone through after all: a repeat is safe.
     running.api.commit(commit_request(&started, "body")).await.unwrap();
 }
+
+/// A caller may leave at any moment, also while a transaction is being begun. A connection that went
+/// back to the pool inside one would take later writes with it: acknowledged, and never committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_leave_do_not_take_the_writes_of_others_along() {
+    let (database, running) = service(&["--database-connections", "2"]).await;
+    let api = &running.api;
+    let gone = api.start("ada", &id()).await;
+    for round in 0..40 {
+        // Deadlines spread over the time that an abort takes, so that some end within its BEGIN.
+        let leave = (0..32).map(|n| {
+            let mut attempt = gone.operation.clone().unwrap();
+            attempt.request_id = id();
+            let limit = Duration::from_micros(5_500 + 200 * (n + round % 5));
+            async move {
+                let _ = deadline::within(limit, api.abort(Some(attempt))).await;
+            }
+        });
+        join_all(leave).await;
+    }
+    until("no transaction is left open", async || {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+        open == 0
+    })
+    .await;
+    for _ in 0..8 {
+        let (operation, entity) = api.write("ada").await;
+        // Seen by somebody else: it is committed.
+        let state: Option<String> = sqlx::query_scalar(
+            "SELECT state FROM write_operations WHERE request_id = $1::text::uuid",
+        )
+        .bind(operation.operation.unwrap().request_id)
+        .fetch_optional(&database.pool)
+        .await
+        .unwrap();
+        assert_eq!(state.as_deref(), Some("COMMITTED"), "{} is acknowledged", entity.id);
+    }
+    running.stop().await;
+}

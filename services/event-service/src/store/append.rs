@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use sqlx::{Connection as _, PgConnection};
+use synap_postgres::Rejected;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -154,13 +155,24 @@ impl Database {
         if appends.len() == 1 {
             return attempt(&mut connection, appends).await?.into_iter().collect();
         }
-        // Dropped without a commit, it is rolled back.
-        let mut transaction = connection.begin().await.map_err(DatabaseError::from)?;
-        let outcomes = attempt(&mut transaction, appends).await?;
-        let appended = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
-        transaction.commit().await.map_err(DatabaseError::from)?;
-        Ok(appended)
+        // In a task of its own: a caller who leaves while BEGIN is under way would hand the
+        // connection back to the pool inside a transaction, and later appends on it would be lost.
+        let appends = appends.to_vec();
+        let work = async move { all_or_none(&mut connection, &appends).await };
+        tokio::spawn(work.in_current_span()).await.map_err(|_| Rejected::NoAnswer)?
     }
+}
+
+/// Several streams in one transaction. Dropped without a commit, it is rolled back.
+async fn all_or_none(
+    connection: &mut PgConnection,
+    appends: &[StreamAppend],
+) -> Result<Vec<Appended>, AppendError> {
+    let mut transaction = connection.begin().await.map_err(DatabaseError::from)?;
+    let outcomes = attempt(&mut transaction, appends).await?;
+    let appended = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
+    transaction.commit().await.map_err(DatabaseError::from)?;
+    Ok(appended)
 }
 
 /// Appends the first event of a new stream. `None` if this is none, or the stream exists.
