@@ -18,7 +18,9 @@ server=$!
 
 (
     while read -r signal <&3; do kill -"$signal" "$server"; done
-    kill -"$stop" "$server"
+    # The owner is gone. A server that is only just starting has no handler yet, and ignores what we
+    # ignore: it is told until it has ended, which ends this listener too.
+    while kill -"$stop" "$server"; do sleep 0.2 3<&- 4>&-; done
 ) >&2 &
 listener=$!
 
