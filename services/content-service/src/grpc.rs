@@ -5,9 +5,10 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use synap_proto::{
     content::{
-        Blob, BuildKeyRequest, BuildKeyResponse, DeleteBlobsRequest, DeleteBlobsResponse,
-        GetBlobRequest, GetBlobResponse, HeadBlobRequest, HeadBlobResponse, PutBlobRequest,
-        PutBlobResponse, PutBlobSpec, content_service_server::ContentService,
+        BatchHeadBlobsRequest, BatchHeadBlobsResponse, Blob, BuildKeyRequest, BuildKeyResponse,
+        DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse, HeadBlobRequest,
+        HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest, PutBlobResponse,
+        PutBlobSpec, SignUrlRequest, SignUrlResponse, content_service_server::ContentService,
     },
     field::{self, Checked, Violation},
 };
@@ -74,6 +75,29 @@ impl ContentService for Content {
         Ok(Response::new(HeadBlobResponse { blob: Some(blob) }))
     }
 
+    async fn batch_head_blobs(
+        &self,
+        _: Request<BatchHeadBlobsRequest>,
+    ) -> Result<Response<BatchHeadBlobsResponse>, Status> {
+        Err(Status::unimplemented("BatchHeadBlobs"))
+    }
+
+    type ListBlobsStream = Pin<Box<dyn Stream<Item = Result<ListBlobsResponse, Status>> + Send>>;
+
+    async fn list_blobs(
+        &self,
+        _: Request<ListBlobsRequest>,
+    ) -> Result<Response<Self::ListBlobsStream>, Status> {
+        Err(Status::unimplemented("ListBlobs"))
+    }
+
+    async fn sign_url(
+        &self,
+        _: Request<SignUrlRequest>,
+    ) -> Result<Response<SignUrlResponse>, Status> {
+        Err(Status::unimplemented("SignUrl"))
+    }
+
     async fn delete_blobs(
         &self,
         request: Request<DeleteBlobsRequest>,
@@ -120,8 +144,8 @@ impl Content {
         let PutBlobSpec { key, size, sha256 } = field::required("spec", spec)?;
         let key = field::key("spec.key", key)?;
         let sha256 = field::sha256("spec.sha256", &sha256)?;
-        let size = u64::try_from(size)
-            .ok()
+        let size = size
+            .and_then(|size| u64::try_from(size).ok())
             .filter(|size| *size <= self.max_blob_bytes)
             .ok_or_else(|| {
                 let limit = self.max_blob_bytes;
@@ -141,6 +165,7 @@ impl Content {
             content_type: key.content_type().to_owned(),
             url: self.url(key),
             update_time: None,
+            sha256: bytes::Bytes::new(),
         }
     }
 

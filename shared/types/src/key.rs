@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::UserId;
+use crate::{MediaType, UserId};
 
 /// Longest key in bytes (the limit of S3 and R2).
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -19,6 +19,12 @@ pub struct EntityType(String);
 pub struct InvalidEntityType;
 
 impl EntityType {
+    /// The type of files.
+    #[must_use]
+    pub fn file() -> Self {
+        Self("file".to_owned())
+    }
+
     /// The type of notes.
     #[must_use]
     pub fn note() -> Self {
@@ -140,11 +146,9 @@ impl BlobKey {
     /// The content type that the key's extension stands for.
     #[must_use]
     pub fn content_type(&self) -> &'static str {
-        match self.0.rsplit('.').next() {
-            Some("md") => "text/markdown; charset=utf-8",
-            Some("pdf") => "application/pdf",
-            _ => "application/octet-stream",
-        }
+        let extension = self.0.rsplit('.').next().unwrap_or_default();
+        MediaType::from_extension(extension)
+            .map_or("application/octet-stream", MediaType::content_type)
     }
 }
 

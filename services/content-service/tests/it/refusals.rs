@@ -40,9 +40,9 @@ async fn a_body_that_is_not_what_was_promised_leaves_nothing(service: Running) {
     };
     for (lie, change) in [
         ("another hash", other),
-        ("one byte less", |spec| spec.size -= 1),
-        ("one byte more", |spec| spec.size += 1),
-        ("nothing", |spec| spec.size = 0),
+        ("one byte less", |spec| spec.size = spec.size.map(|size| size - 1)),
+        ("one byte more", |spec| spec.size = spec.size.map(|size| size + 1)),
+        ("nothing", |spec| spec.size = Some(0)),
     ] {
         let error = service.send(tokio_stream::iter(promise(change))).await;
         let error = error.unwrap_err();
@@ -70,8 +70,8 @@ async fn a_spec_that_cannot_be_accepted_leaves_nothing(service: Running) {
         (vec![], "spec"),
         (one(None), "spec"),
         (twice, "spec"),
-        (one(Some(PutBlobSpec { size: too_large, ..good.clone() })), "spec.size"),
-        (one(Some(PutBlobSpec { size: -1, ..good.clone() })), "spec.size"),
+        (one(Some(PutBlobSpec { size: Some(too_large), ..good.clone() })), "spec.size"),
+        (one(Some(PutBlobSpec { size: Some(-1), ..good.clone() })), "spec.size"),
         (one(Some(PutBlobSpec { sha256: vec![0; 31].into(), ..good })), "spec.sha256"),
     ] {
         let error = service.send(tokio_stream::iter(parts)).await.unwrap_err();
@@ -129,7 +129,10 @@ async fn the_first_body_of_a_key_stays(service: Running) {
 async fn a_blob_that_does_not_exist_is_not_found(service: Running) {
     let status = service
         .client()
-        .head_blob(synap_proto::content::HeadBlobRequest { key: KEY.to_owned() })
+        .head_blob(synap_proto::content::HeadBlobRequest {
+            key: KEY.to_owned(),
+            with_sha256: false,
+        })
         .await
         .unwrap_err();
     let info = status.get_details_error_info().unwrap();

@@ -157,7 +157,7 @@ impl Running {
     pub(crate) async fn get(&self, key: &str) -> Result<(Blob, Vec<u8>), RpcError> {
         let key = key.to_owned();
         let mut client = self.client();
-        let answer = client.get_blob(GetBlobRequest { key }).await;
+        let answer = client.get_blob(GetBlobRequest { key, ..GetBlobRequest::default() }).await;
         let mut answer = answer.map_err(|status| RpcError::from_status(&status))?.into_inner();
         let (mut blob, mut body) = (None, Vec::new());
         while let Some(message) = answer.next().await {
@@ -172,7 +172,7 @@ impl Running {
 
     pub(crate) async fn head(&self, key: &str) -> Result<Blob, RpcError> {
         let key = key.to_owned();
-        match self.client().head_blob(HeadBlobRequest { key }).await {
+        match self.client().head_blob(HeadBlobRequest { key, with_sha256: false }).await {
             Ok(answer) => Ok(answer.into_inner().blob.unwrap()),
             Err(status) => Err(RpcError::from_status(&status)),
         }
@@ -227,7 +227,7 @@ pub(crate) fn messages(key: &str, body: &[u8]) -> Vec<PutBlobRequest> {
 pub(crate) fn spec(key: &str, body: &[u8]) -> PutBlobSpec {
     PutBlobSpec {
         key: key.to_owned(),
-        size: i64::try_from(body.len()).unwrap(),
+        size: i64::try_from(body.len()).ok(),
         sha256: Checksum::of(body).as_bytes().to_vec().into(),
     }
 }

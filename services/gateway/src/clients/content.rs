@@ -52,7 +52,7 @@ impl ContentClient {
     }
 
     async fn read(&self, key: &str, size: i64) -> Result<Bytes, RpcError> {
-        let request = GetBlobRequest { key: key.to_owned() };
+        let request = GetBlobRequest { key: key.to_owned(), ..GetBlobRequest::default() };
         let mut chunks =
             self.stub.clone().get_blob(request).await.map_err(RpcError::from)?.into_inner();
         let size = usize::try_from(size).ok().filter(|size| *size > 0);
@@ -91,7 +91,7 @@ fn put_messages(key: &str, body: &Body) -> impl Iterator<Item = PutBlobRequest> 
     let mut rest = body.bytes().clone();
     let mut spec = Some(PutBlobSpec {
         key: key.to_owned(),
-        size: i64::try_from(rest.len()).unwrap_or(i64::MAX),
+        size: i64::try_from(rest.len()).ok(),
         sha256: Bytes::copy_from_slice(body.checksum().as_bytes()),
     });
     std::iter::from_fn(move || {
