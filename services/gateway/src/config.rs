@@ -1,6 +1,6 @@
 //! What the gateway can be told, by flag or environment.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZeroUsize};
 
 use clap::Args;
 use synap_auth::AuthArgs;
@@ -30,6 +30,15 @@ pub struct Config {
     /// Bytes of a note's body at most. content-service has a limit of its own.
     #[arg(long, env = "MAX_NOTE_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub max_note_bytes: usize,
+    /// Bytes of a file at most. One that goes straight to the store by a URL has 5 GiB at most.
+    #[arg(long, env = "MAX_FILE_BYTES", default_value_t = 50 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(i64).range(1..))]
+    pub max_file_bytes: i64,
+    /// Seconds that a URL for an upload is valid.
+    #[arg(long, env = "UPLOAD_URL_EXPIRY_SECS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub upload_url_expiry_secs: u64,
+    /// Connections to content-service for the bodies of files.
+    #[arg(long, env = "FILE_CONNECTIONS", default_value = "4")]
+    pub file_connections: NonZeroUsize,
     /// Milliseconds that a write waits for the event store before it is acknowledged with
     /// event_pending.
     #[arg(long, env = "APPEND_TIMEOUT_MS", default_value_t = 2000)]

@@ -83,6 +83,8 @@ pub(crate) struct DeadlineLayer {
     pub(crate) default: Duration,
     /// The longest that is granted.
     pub(crate) max: Duration,
+    /// Paths of calls that have the longest where they bring none.
+    pub(crate) long_calls: &'static [&'static str],
     /// Ends all calls at once.
     pub(crate) stop: CancellationToken,
 }
@@ -117,7 +119,9 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = header_timeout(request.headers())
             .map(|limit| limit.saturating_sub(MARGIN.min(limit / 4)));
-        let at = after(asked.unwrap_or(self.limits.default).min(self.limits.max));
+        let long = self.limits.long_calls.contains(&request.uri().path());
+        let default = if long { self.limits.max } else { self.limits.default };
+        let at = after(asked.unwrap_or(default).min(self.limits.max));
         let stop = self.limits.stop.clone();
         let answer = DEADLINE.scope(at, self.inner.call(request));
         Box::pin(async move {

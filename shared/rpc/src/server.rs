@@ -55,6 +55,7 @@ pub struct Server {
     listener: TcpListener,
     routes: RoutesBuilder,
     reflected: Vec<&'static str>,
+    long_calls: &'static [&'static str],
     health: Health,
 }
 
@@ -101,7 +102,8 @@ impl Server {
             tonic_health::server::HealthService::from_health_reporter(health.reporter.clone()),
         ));
         let reflected = vec!["grpc.health.v1.Health"];
-        Ok(Self { name, args: args.clone(), listener, routes, reflected, health })
+        let (args, long_calls) = (args.clone(), &[][..]);
+        Ok(Self { name, args, listener, routes, reflected, long_calls, health })
     }
 
     /// The address that is listened on: the port that was given for port 0.
@@ -129,6 +131,14 @@ impl Server {
         self
     }
 
+    /// Names the calls, as `/package.Service/Method`, that have the longest deadline there is where
+    /// they bring none of their own: those that take as long as a file does.
+    #[must_use]
+    pub fn long_calls(mut self, paths: &'static [&'static str]) -> Self {
+        self.long_calls = paths;
+        self
+    }
+
     /// Serves until `stop` is cancelled, then says NOT_SERVING, drains, and ends within the grace
     /// period and half a second, even if a client keeps its connection open: calls that are still
     /// under way are answered UNAVAILABLE. `ready` is asked every two seconds, from
@@ -144,7 +154,7 @@ impl Server {
     where
         F: Future<Output = bool> + Send,
     {
-        let Self { name, args, listener, mut routes, reflected, health } = self;
+        let Self { name, args, listener, mut routes, reflected, long_calls, health } = self;
         add_reflection(&mut routes, &reflected);
 
         // Outermost first: a call is seen, then timed, then admitted. Its time runs while it waits
@@ -155,6 +165,7 @@ impl Server {
             .layer(DeadlineLayer {
                 default: Duration::from_secs(args.default_deadline_secs),
                 max: Duration::from_secs(args.max_deadline_secs),
+                long_calls,
                 stop: cut.clone(),
             })
             .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls));
