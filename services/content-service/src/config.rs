@@ -1,10 +1,15 @@
 //! What content-service can be told, and what follows from it. DESIGN section 9 names the variables.
 
+mod s3;
+mod urls;
+
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use synap_rpc::ServerArgs;
 use url::Url;
+
+pub use self::{s3::S3Limits, urls::UrlArgs};
 
 /// Configuration of content-service.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +23,9 @@ pub struct Config {
     /// Where blobs are kept.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Signed URLs.
+    #[command(flatten)]
+    pub urls: UrlArgs,
     /// Largest blob in bytes that PutBlob takes.
     #[arg(long, env = "MAX_BLOB_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub max_blob_bytes: u64,
@@ -44,7 +52,7 @@ impl Config {
                 why: "does not fit a signed 64-bit number",
             });
         }
-        Ok(())
+        self.urls.check()
     }
 }
 
@@ -89,6 +97,9 @@ pub struct StoreArgs {
     /// Region to sign requests for [default: auto].
     #[arg(long, env = "S3_REGION")]
     pub s3_region: Option<String>,
+    /// Limits of the S3 client.
+    #[command(flatten)]
+    pub s3_limits: S3Limits,
 }
 
 /// A text that is never printed.
@@ -176,6 +187,7 @@ pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: Secret,
+    pub(crate) limits: S3Limits,
 }
 
 const HALF: &str =
@@ -222,7 +234,9 @@ impl StoreArgs {
         let need = |setting: &Option<String>, name| {
             given(setting.as_ref()).map(str::to_owned).ok_or(missing(name, HALF))
         };
+        self.s3_limits.check()?;
         Ok(Bucket {
+            limits: self.s3_limits.clone(),
             endpoint: self.endpoint()?,
             region: given(self.s3_region.as_ref()).unwrap_or("auto").to_owned(),
             name: need(&self.r2_bucket_name, "R2_BUCKET_NAME")?,

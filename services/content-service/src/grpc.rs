@@ -12,12 +12,13 @@ use synap_proto::{
     },
     field::{self, Checked, Violation},
 };
-use synap_types::{BlobKey, InvalidKey};
+use synap_types::{BlobKey, Clock as _, InvalidKey, SystemClock};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     domain::{Body, Budget, Incoming, Promise},
     error::ContentError,
+    sign::{Signer, Wish},
     store::{BlobMeta, BlobStore},
 };
 
@@ -27,6 +28,7 @@ const MAX_KEYS: usize = 1000;
 /// The service.
 pub(crate) struct Content {
     pub(crate) store: BlobStore,
+    pub(crate) signer: Signer,
     pub(crate) public_url: Option<String>,
     pub(crate) max_blob_bytes: u64,
     pub(crate) budget: Budget,
@@ -93,9 +95,12 @@ impl ContentService for Content {
 
     async fn sign_url(
         &self,
-        _: Request<SignUrlRequest>,
+        request: Request<SignUrlRequest>,
     ) -> Result<Response<SignUrlResponse>, Status> {
-        Err(Status::unimplemented("SignUrl"))
+        let wish = Wish::parse(request.into_inner(), self.max_blob_bytes);
+        let wish = wish.map_err(ContentError::Field)?;
+        let signed = self.signer.sign(&wish, SystemClock.now()).await;
+        Ok(Response::new(signed.map_err(ContentError::Store)?))
     }
 
     async fn delete_blobs(

@@ -7,35 +7,48 @@
 //! 2. `grpc`: the service; each call validates, calls, maps.
 //! 3. `domain`: a body while it arrives. It is held in memory, within a budget, until it turned
 //!    out to be what was promised; before that nothing is written.
-//! 4. `store`: memory, the local file system, or S3/R2, behind one struct. A key is written once.
-//! 5. `readiness`: whether the store can be worked with.
-//! 6. `error`: what each failure becomes on the wire.
+//! 4. `sign` and `http`: signed URLs, and how they are served where the store has none.
+//! 5. `store`: memory, the local file system, or S3/R2, behind one struct. A key is written once.
+//! 6. `readiness`: whether the store can be worked with.
+//! 7. `error`: what each failure becomes on the wire.
 
 mod config;
 mod domain;
 mod error;
 mod grpc;
+mod http;
 mod readiness;
+mod sign;
 mod store;
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr, time::Duration};
 
 use synap_proto::content::content_service_server::ContentServiceServer;
 use synap_rpc::Server;
 use synap_types::{Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    config::Place,
+    domain::Budget,
+    grpc::Content,
+    http::{Blobs, Edge, EdgeOptions},
+    readiness::Readiness,
+    sign::{S3Signer, SecretSource, Signer},
+    store::BlobStore,
+};
 pub use crate::{
-    config::{Backend, Config, ConfigError, Secret, StoreArgs},
+    config::{Backend, Config, ConfigError, S3Limits, Secret, StoreArgs, UrlArgs},
     error::StartError,
 };
-use crate::{domain::Budget, grpc::Content, readiness::Readiness, store::BlobStore};
 
 /// A content-service whose port is open and whose store is known, and that serves nobody yet.
 pub struct Service {
     server: Server,
     address: SocketAddr,
     store: BlobStore,
+    /// Where the store does not serve signed URLs itself.
+    route: Option<(Edge, Blobs)>,
 }
 
 impl Service {
@@ -48,11 +61,29 @@ impl Service {
         config.check()?;
         let store_config = config.store.resolve()?;
         let store = BlobStore::open(&store_config.place).map_err(StartError::Store)?;
+        let budget = Budget::new(config.max_inflight_bytes);
+        let (signer, route) = match &store_config.place {
+            Place::S3(bucket) => (Signer::S3(S3Signer::new(bucket)?), None),
+            place => {
+                let edge = Edge::bind(edge_options(&config)).await.map_err(StartError::Listen)?;
+                let source = SecretSource::of(place, config.urls.secret());
+                let signer =
+                    edge.signer(config.urls.base()?, source).map_err(StartError::Listen)?;
+                let blobs = Blobs {
+                    store: store.clone(),
+                    signer: signer.clone(),
+                    budget: budget.clone(),
+                    silence: config.urls.silence(),
+                };
+                (Signer::Route(signer), Some((edge, blobs)))
+            }
+        };
         let content = Content {
             store: store.clone(),
+            signer,
             public_url: store_config.public_url,
             max_blob_bytes: config.max_blob_bytes,
-            budget: Budget::new(config.max_inflight_bytes),
+            budget,
         };
         let server = Server::bind("content-service", config.listen, &config.server)
             .await
@@ -65,13 +96,21 @@ impl Service {
             store = %store_config.place,
             "listening"
         );
-        Ok(Self { server, address, store })
+        Ok(Self { server, address, store, route })
     }
 
     /// The address that is listened on: the port that was given for port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of signed URLs; none where the store serves them itself.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn http_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.route.as_ref().map(|(edge, _)| edge.local_addr()).transpose()
     }
 
     /// Serves until `stop` is cancelled and calls under way have ended.
@@ -81,10 +120,28 @@ impl Service {
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
         self.store.sweep(SystemClock.now(), stop.clone());
         let readiness = Readiness::of(self.store);
-        let outcome = self.server.serve(stop.clone(), || readiness.now()).await;
-        // Ends the sweep also where the server failed by itself.
-        stop.cancel();
+        let rpc = async {
+            let outcome = self.server.serve(stop.clone(), || readiness.now()).await;
+            // Ends the others also where the server failed by itself.
+            stop.cancel();
+            outcome
+        };
+        let http = async {
+            if let Some((edge, blobs)) = self.route {
+                edge.serve(blobs, stop.clone()).await;
+            }
+        };
+        let (outcome, ()) = tokio::join!(rpc, http);
         outcome.map_err(StartError::Serve)
+    }
+}
+
+fn edge_options(config: &Config) -> EdgeOptions {
+    EdgeOptions {
+        listen: config.urls.http_listen,
+        max_connections: config.urls.http_max_connections,
+        silence: config.urls.silence(),
+        grace: Duration::from_secs(config.server.shutdown_grace_secs),
     }
 }
 

@@ -136,6 +136,21 @@ impl BlobStore {
         Ok(OpenBlob { meta, chunks })
     }
 
+    /// Opens a range of a blob: at least one byte, and none past its end.
+    pub(crate) async fn get_range(
+        &self,
+        key: &BlobKey,
+        range: std::ops::Range<u64>,
+    ) -> Result<OpenBlob, StoreError> {
+        let options = object_store::GetOptions {
+            range: Some(range.into()),
+            ..object_store::GetOptions::default()
+        };
+        let found = self.objects.get_opts(&path(key)?, options).await?;
+        let meta = BlobMeta { size: found.meta.size, updated: found.meta.last_modified };
+        Ok(OpenBlob { meta, chunks: in_pieces(found.into_stream()).boxed() })
+    }
+
     /// Looks at a blob.
     #[tracing::instrument(name = "store.head", skip_all, fields(otel.kind = "client"))]
     pub(crate) async fn head(&self, key: &BlobKey) -> Result<BlobMeta, StoreError> {

@@ -7,4 +7,6 @@ mod races;
 mod refusals;
 mod round_trips;
 mod running;
+mod signed_puts;
+mod signed_reads;
 mod surface;
