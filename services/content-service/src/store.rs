@@ -4,6 +4,7 @@
 mod failure;
 mod local;
 mod s3;
+mod throttle;
 
 use std::{io, path::PathBuf, sync::Arc};
 

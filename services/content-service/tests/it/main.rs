@@ -10,3 +10,4 @@ mod running;
 mod signed_puts;
 mod signed_reads;
 mod surface;
+mod throttle;
