@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request},
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
@@ -89,8 +89,22 @@ impl From<Refusal> for Response {
     }
 }
 
-/// Reads on, for a while, what a client sends that is refused.
-pub(super) async fn drain(body: Body, silence: Duration) {
+/// Refuses a request whose body was not looked at.
+pub(super) async fn refuse(
+    refusal: Refusal,
+    head: &request::Parts,
+    body: Body,
+    silence: Duration,
+) -> Response {
+    // A client that asked first (`Expect: 100-continue`) sends nothing if it is not told to.
+    if !head.headers.contains_key(header::EXPECT) {
+        drain(body, silence).await;
+    }
+    refusal.into()
+}
+
+/// Reads on, for a while, what a client sends.
+async fn drain(body: Body, silence: Duration) {
     let mut chunks = body.into_data_stream();
     let mut left = MAX_DRAINED_BYTES;
     let reading = async {

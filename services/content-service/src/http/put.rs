@@ -3,46 +3,36 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
 use synap_types::BlobKey;
 
-use super::{
-    Blobs,
-    answer::{Refusal, drain},
-};
+use super::{Blobs, answer::Refusal};
 use crate::{
     domain::{Incoming, Promise},
     sign::BoundBody,
     store::StoreError,
 };
 
-/// Writes the blob, if the key has none and the body is the one that was signed.
-pub(super) async fn put(blobs: &Blobs, key: &BlobKey, promised: BoundBody, body: Body) -> Response {
-    let refusal = match blobs.store.head(key).await {
-        // By the same bytes, too: so it is with S3.
-        Ok(_) => Refusal::Exists,
-        Err(StoreError::NotFound) => {
-            return match write(blobs, key, promised, body).await {
-                Ok(()) => StatusCode::OK.into_response(),
-                Err(refusal) => refusal.into(),
-            };
-        }
-        Err(error) => error.into(),
-    };
-    drain(body, blobs.silence).await;
-    refusal.into()
+/// Whether the key has no blob. One of the very same bytes is one, too: so it is with S3.
+pub(super) async fn is_free(blobs: &Blobs, key: &BlobKey) -> Result<(), Refusal> {
+    match blobs.store.head(key).await {
+        Ok(_) => Err(Refusal::Exists),
+        Err(StoreError::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
-async fn write(
+/// Writes the blob, if the body is the one that was signed.
+pub(super) async fn put(
     blobs: &Blobs,
     key: &BlobKey,
     promised: BoundBody,
     body: Body,
-) -> Result<(), Refusal> {
+) -> Result<Response, Refusal> {
     let BoundBody { size, sha256 } = promised;
     let share = blobs.budget.take(size).await;
     let mut incoming = Incoming::new(Promise { size, sha256 }, share);
@@ -51,13 +41,10 @@ async fn write(
         incoming.push(chunk)?;
     }
     blobs.store.put(key, incoming.finish()?).await?;
-    Ok(())
+    Ok(StatusCode::OK.into_response())
 }
 
-async fn next(
-    chunks: &mut axum::body::BodyDataStream,
-    silence: Duration,
-) -> Result<Option<Bytes>, Refusal> {
+async fn next(chunks: &mut BodyDataStream, silence: Duration) -> Result<Option<Bytes>, Refusal> {
     match tokio::time::timeout(silence, chunks.next()).await {
         Ok(next) => next.transpose().map_err(|_| Refusal::Broken),
         Err(_) => Err(Refusal::Silent),

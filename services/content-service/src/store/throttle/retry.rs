@@ -111,28 +111,28 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, retry_after: Option<&str>) -> Result<HttpResponse, HttpError> {
+    fn answer(status: u16, retry_after: Option<&str>) -> HttpResponse {
         let mut answer = Response::builder().status(status);
         if let Some(text) = retry_after {
             answer = answer.header(RETRY_AFTER, text);
         }
-        Ok(answer.body(HttpResponseBody::from(Bytes::new())).unwrap())
+        answer.body(HttpResponseBody::from(Bytes::new())).unwrap()
     }
 
     #[tokio::test]
     async fn only_what_may_pass_is_repeated_and_not_before_it_is_welcome() {
         let retries = Retries::new(&S3Limits::default());
         for status in [200, 304, 400, 403, 404, 409, 412, 416, 501] {
-            assert_eq!(retries.pause(&answer(status, None), 0), None, "{status}");
+            assert_eq!(retries.pause(&Ok(answer(status, None)), 0), None, "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let pause = retries.pause(&answer(status, None), 0).unwrap();
+            let pause = retries.pause(&Ok(answer(status, None)), 0).unwrap();
             assert!(pause >= FIRST_PAUSE / 2 && pause <= FIRST_PAUSE, "{status}: {pause:?}");
         }
-        assert_eq!(retries.pause(&answer(503, None), 3), None);
-        let asked = retries.pause(&answer(503, Some("2")), 0).unwrap();
+        assert_eq!(retries.pause(&Ok(answer(503, None)), 3), None);
+        let asked = retries.pause(&Ok(answer(503, Some("2"))), 0).unwrap();
         assert!(asked > Duration::from_secs(2) && asked < Duration::from_secs(3));
-        assert_eq!(retries.pause(&answer(503, Some("60")), 0), None);
+        assert_eq!(retries.pause(&Ok(answer(503, Some("60"))), 0), None);
     }
 
     #[tokio::test]
@@ -141,7 +141,7 @@ mod tests {
         let mut repeats = 0;
         for _ in 0..1000 {
             retries.count_request();
-            repeats += u32::from(retries.pause(&answer(500, None), 0).is_some());
+            repeats += u32::from(retries.pause(&Ok(answer(500, None)), 0).is_some());
         }
         // 20 of 100, and one a second for 10 s.
         assert!((200..=210).contains(&repeats), "{repeats}");
