@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    domain::Budget,
     http::answer::{Refusal, refuse},
     sign::{Allows, Presented, RouteSigner, SecretSource},
     store::BlobStore,
+    upload::Uploads,
 };
 
 /// Bytes that the line and the headers of a request may have: a key, a file name and a signature
@@ -70,7 +70,7 @@ pub(crate) struct EdgeOptions {
 pub(crate) struct Blobs {
     pub(crate) store: BlobStore,
     pub(crate) signer: RouteSigner,
-    pub(crate) budget: Budget,
+    pub(crate) uploads: Uploads,
     pub(crate) silence: Duration,
 }
 

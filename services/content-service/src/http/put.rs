@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, BodyDataStream, Bytes},
+    body::{Body, Bytes},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
 use synap_types::BlobKey;
+use tonic::Status;
 
 use super::{Blobs, answer::Refusal};
-use crate::{
-    domain::{Incoming, Promise},
-    sign::BoundBody,
-    store::StoreError,
-};
+use crate::{domain::Promise, error::ContentError, sign::BoundBody, store::StoreError};
 
 /// Whether the key has no blob. One of the very same bytes is one, too: so it is with S3.
 pub(super) async fn is_free(blobs: &Blobs, key: &BlobKey) -> Result<(), Refusal> {
@@ -34,19 +31,22 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Refusal> {
     let BoundBody { size, sha256 } = promised;
-    let share = blobs.budget.take(size).await;
-    let mut incoming = Incoming::new(Promise { size, sha256 }, share);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = next(&mut chunks, blobs.silence).await? {
-        incoming.push(chunk)?;
-    }
-    blobs.store.put(key, incoming.finish()?).await?;
+    let promised = Promise { size: Some(size), sha256: Some(sha256) };
+    blobs.uploads.put(key, promised, chunks(body, blobs.silence)).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-async fn next(chunks: &mut BodyDataStream, silence: Duration) -> Result<Option<Bytes>, Refusal> {
-    match tokio::time::timeout(silence, chunks.next()).await {
-        Ok(next) => next.transpose().map_err(|_| Refusal::Broken),
-        Err(_) => Err(Refusal::Silent),
-    }
+/// The bytes of a body; ends with an error where no more come.
+fn chunks(
+    body: Body,
+    silence: Duration,
+) -> impl Stream<Item = Result<Bytes, ContentError>> + Unpin {
+    let chunks = stream::unfold(body.into_data_stream(), move |mut chunks| async move {
+        let next = match tokio::time::timeout(silence, chunks.next()).await {
+            Ok(next) => next?.map_err(|_| Status::cancelled("the client went away")),
+            Err(_) => Err(Status::deadline_exceeded("the client stopped sending")),
+        };
+        Some((next.map_err(ContentError::Stream), chunks))
+    });
+    Box::pin(chunks)
 }

@@ -20,10 +20,7 @@ mod silence;
 
 use std::{io, sync::Arc, time::Instant};
 
-use object_store::{
-    ClientOptions,
-    client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService},
-};
+use object_store::client::{HttpClient, HttpError, HttpRequest, HttpResponse, HttpService};
 use tonic::async_trait;
 
 use self::{limit::Limit, metrics::Metrics, retry::Retries, silence::Sender};
@@ -40,16 +37,6 @@ pub(super) fn client(limits: &S3Limits) -> io::Result<HttpClient> {
     }))
 }
 
-/// Hands out a client that was made before.
-#[derive(Debug)]
-pub(super) struct Ready(pub(super) HttpClient);
-
-impl HttpConnector for Ready {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(self.0.clone())
-    }
-}
-
 #[derive(Debug)]
 struct Throttled {
     sender: Sender,
@@ -63,6 +50,7 @@ impl HttpService for Throttled {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let operation = metrics::operation(&request);
         self.retries.count_request();
+        let size = request.body().content_length() as u64;
         let mut repeats = 0;
         loop {
             let place = self.limit.enter().await?;
@@ -74,7 +62,7 @@ impl HttpService for Throttled {
                 // Says nothing about how much S3 can take.
                 Err(_) => drop(place),
             }
-            self.metrics.tried(operation, &outcome, sent.elapsed());
+            self.metrics.tried(operation, size, &outcome, sent.elapsed());
             let Some(pause) = self.retries.pause(&outcome, repeats) else { return outcome };
             repeats += 1;
             self.metrics.repeated(operation);

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
+use http_body::Body as _;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 use opentelemetry::{
     KeyValue,
@@ -21,6 +22,7 @@ pub(super) struct Metrics {
     duration: Histogram<f64>,
     retries: Counter<u64>,
     throttles: Counter<u64>,
+    bytes: Counter<u64>,
     /// Asked by whoever exports.
     _gauges: [ObservableGauge<u64>; 2],
 }
@@ -49,6 +51,11 @@ impl Metrics {
                 .build(),
             retries: counter("synap.s3.retries", "Requests to S3 that were sent again"),
             throttles: counter("synap.s3.throttles", "Requests that S3 answered with 429 or 503"),
+            bytes: meter
+                .u64_counter("synap.s3.bytes")
+                .with_unit("By")
+                .with_description("Bodies that S3 took, and those that it began to give")
+                .build(),
             _gauges: [
                 gauge("synap.s3.limit", "Requests to S3 that may be in flight", |limit| {
                     limit.now().0
@@ -58,9 +65,11 @@ impl Metrics {
         }
     }
 
+    /// A try of a request whose body has so many bytes.
     pub(super) fn tried(
         &self,
         operation: &'static str,
+        sent: u64,
         outcome: &Result<HttpResponse, HttpError>,
         elapsed: Duration,
     ) {
@@ -69,6 +78,16 @@ impl Metrics {
         self.duration.record(elapsed.as_secs_f64(), &attributes);
         if outcome.as_ref().is_ok_and(|answer| retry::is_throttle(answer.status())) {
             self.throttles.add(1, &attributes[..1]);
+        }
+        if let Ok(answer) = outcome
+            && answer.status().is_success()
+        {
+            let given = answer.body().size_hint().exact().unwrap_or_default();
+            for (direction, bytes) in [("sent", sent), ("received", given)] {
+                let attributes =
+                    [KeyValue::new("operation", operation), KeyValue::new("direction", direction)];
+                self.bytes.add(bytes, &attributes);
+            }
         }
     }
 
