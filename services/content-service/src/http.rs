@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    domain::Budget,
-    http::answer::{Refusal, drain},
+    http::answer::{Refusal, refuse},
     sign::{Allows, Presented, RouteSigner, SecretSource},
     store::BlobStore,
+    upload::Uploads,
 };
 
 /// Bytes that the line and the headers of a request may have: a key, a file name and a signature
@@ -70,7 +70,7 @@ pub(crate) struct EdgeOptions {
 pub(crate) struct Blobs {
     pub(crate) store: BlobStore,
     pub(crate) signer: RouteSigner,
-    pub(crate) budget: Budget,
+    pub(crate) uploads: Uploads,
     pub(crate) silence: Duration,
 }
 
@@ -189,17 +189,17 @@ async fn handle(State(blobs): State<Blobs>, request: Request) -> Response {
         let (head, body) = request.into_parts();
         let asked = match believed(&blobs, &head).await {
             Ok(asked) => asked,
-            Err(refusal) => {
-                drain(body, blobs.silence).await;
-                return refusal.into();
-            }
+            Err(refusal) => return refuse(refusal, &head, body, blobs.silence).await,
         };
+        let key = &asked.key;
         match asked.allows {
-            Allows::Get { disposition } => {
-                get::get(&blobs, &asked.key, &disposition, &head).await.unwrap_or_else(Into::into)
-            }
-            Allows::Put(promised) => put::put(&blobs, &asked.key, promised, body).await,
+            Allows::Get { disposition } => get::get(&blobs, key, &disposition, &head).await,
+            Allows::Put(promised) => match put::is_free(&blobs, key).await {
+                Ok(()) => put::put(&blobs, key, promised, body).await,
+                Err(refusal) => return refuse(refusal, &head, body, blobs.silence).await,
+            },
         }
+        .unwrap_or_else(Response::from)
     };
     let answer = answer.instrument(span.clone()).await;
     span.record("http.response.status_code", answer.status().as_u16());

@@ -5,12 +5,13 @@
 //!
 //! 1. `config`: where blobs are kept, and the limits.
 //! 2. `grpc`: the service; each call validates, calls, maps.
-//! 3. `domain`: a body while it arrives. It is held in memory, within a budget, until it turned
-//!    out to be what was promised; before that nothing is written.
-//! 4. `sign` and `http`: signed URLs, and how they are served where the store has none.
-//! 5. `store`: memory, the local file system, or S3/R2, behind one struct. A key is written once.
-//! 6. `readiness`: whether the store can be worked with.
-//! 7. `error`: what each failure becomes on the wire.
+//! 3. `upload`: the way of a body into the store: held if it is small, else passed on part by part;
+//!    not visible before it turned out to be what was promised.
+//! 4. `domain`: what a body is made of on that way, and the memory that all of them may take.
+//! 5. `sign` and `http`: signed URLs, and how they are served where the store has none.
+//! 6. `store`: memory, the local file system, or S3/R2, behind one type. A key is written once.
+//! 7. `readiness`: whether the store can be worked with.
+//! 8. `error`: what each failure becomes on the wire.
 
 mod config;
 mod domain;
@@ -20,27 +21,31 @@ mod http;
 mod readiness;
 mod sign;
 mod store;
+mod upload;
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use synap_proto::content::content_service_server::ContentServiceServer;
 use synap_rpc::Server;
-use synap_types::{Clock as _, SystemClock};
+use synap_types::SystemClock;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    config::Place,
-    domain::Budget,
-    grpc::Content,
-    http::{Blobs, Edge, EdgeOptions},
-    readiness::Readiness,
-    sign::{S3Signer, SecretSource, Signer},
-    store::BlobStore,
-};
 pub use crate::{
     config::{Backend, Config, ConfigError, S3Limits, Secret, StoreArgs, UrlArgs},
     error::StartError,
 };
+use crate::{
+    config::Place,
+    grpc::{Content, Urls},
+    http::{Blobs, Edge, EdgeOptions},
+    readiness::Readiness,
+    sign::{S3Signer, SecretSource, Signer},
+    store::BlobStore,
+    upload::Uploads,
+};
+
+/// How long a stop waits for the store to forget uploads that were given up.
+const CLEANING: Duration = Duration::from_secs(5);
 
 /// A content-service whose port is open and whose store is known, and that serves nobody yet.
 pub struct Service {
@@ -61,7 +66,7 @@ impl Service {
         config.check()?;
         let store_config = config.store.resolve()?;
         let store = BlobStore::open(&store_config.place).map_err(StartError::Store)?;
-        let budget = Budget::new(config.max_inflight_bytes);
+        let uploads = Uploads::new(store.clone(), config.max_blob_bytes, config.max_inflight_bytes);
         let (signer, route) = match &store_config.place {
             Place::S3(bucket) => (Signer::S3(S3Signer::new(bucket)?), None),
             place => {
@@ -72,18 +77,17 @@ impl Service {
                 let blobs = Blobs {
                     store: store.clone(),
                     signer: signer.clone(),
-                    budget: budget.clone(),
+                    uploads: uploads.clone(),
                     silence: config.urls.silence(),
                 };
                 (Signer::Route(signer), Some((edge, blobs)))
             }
         };
         let content = Content {
+            uploads,
             store: store.clone(),
             signer,
-            public_url: store_config.public_url,
-            max_blob_bytes: config.max_blob_bytes,
-            budget,
+            urls: Urls::below(store_config.public_url),
         };
         let server = Server::bind("content-service", config.listen, &config.server)
             .await
@@ -118,8 +122,8 @@ impl Service {
     /// # Errors
     /// [`StartError::Serve`] if the listener fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        self.store.sweep(SystemClock.now(), stop.clone());
-        let readiness = Readiness::of(self.store);
+        self.store.sweep(SystemClock, stop.clone());
+        let readiness = Readiness::of(self.store.clone());
         let rpc = async {
             let outcome = self.server.serve(stop.clone(), || readiness.now()).await;
             // Ends the others also where the server failed by itself.
@@ -132,6 +136,9 @@ impl Service {
             }
         };
         let (outcome, ()) = tokio::join!(rpc, http);
+        if tokio::time::timeout(CLEANING, self.store.settled()).await.is_err() {
+            tracing::warn!("uploads that were given up may be left in the store; they are swept");
+        }
         outcome.map_err(StartError::Serve)
     }
 }

@@ -12,6 +12,7 @@
 mod channel;
 pub mod deadline;
 mod error;
+mod left;
 mod limit;
 mod observe;
 mod oversize;

@@ -15,7 +15,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceBuilder};
 
-use crate::{deadline::DeadlineLayer, limit::LimitLayer, observe::ObserveLayer};
+use crate::{deadline::DeadlineLayer, left, limit::LimitLayer, observe::ObserveLayer};
 
 /// How often readiness is looked at: often enough that a pod leaves its service's endpoints soon,
 /// seldom enough to cost nothing.
@@ -168,7 +168,8 @@ impl Server {
                 long_calls,
                 stop: cut.clone(),
             })
-            .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls));
+            .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls))
+            .map_request(left::tell);
 
         let draining = CancellationToken::new();
         let serving = transport::Server::builder()

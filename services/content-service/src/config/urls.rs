@@ -16,7 +16,8 @@ pub struct UrlArgs {
     /// Address to listen on for signed URLs. Not opened where the store is S3: it serves its own.
     #[arg(long, env = "CONTENT_HTTP_LISTEN", default_value = "127.0.0.1:50055")]
     pub http_listen: SocketAddr,
-    /// Begin of signed URLs, as clients reach that address [default: http://{address}].
+    /// Begin of signed URLs, as clients reach that address; a proxy takes off the path in it
+    /// [default: http://{address}].
     #[arg(long, env = "BLOB_URL_BASE")]
     pub blob_url_base: Option<String>,
     /// Secret that signs URLs, 32 bytes or more; the same for all replicas. Better given in the

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request},
     response::{IntoResponse as _, Response},
 };
 use futures::StreamExt as _;
+use tonic::Code;
 
-use crate::{domain::BodyMismatch, store::StoreError};
+use crate::{error::ContentError, store::StoreError};
 
 /// What is read on of a body that is refused. A client that is still sending when we hang up may
 /// never see the answer; one with more to send than this has to live with that.
@@ -24,12 +25,8 @@ pub(super) enum Refusal {
     Exists,
     /// The range begins past the end of a blob of so many bytes.
     OutOfRange(u64),
-    /// The body is not what was signed.
-    Body(BodyMismatch),
-    /// The body ended early.
-    Broken,
-    /// The client stopped sending.
-    Silent,
+    /// The body is not what was signed, or did not come in full.
+    Upload(ContentError),
     /// The store failed, or said no.
     Store(StoreError),
 }
@@ -40,9 +37,12 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<BodyMismatch> for Refusal {
-    fn from(mismatch: BodyMismatch) -> Self {
-        Self::Body(mismatch)
+impl From<ContentError> for Refusal {
+    fn from(error: ContentError) -> Self {
+        match error {
+            ContentError::Store(error) => Self::Store(error),
+            error => Self::Upload(error),
+        }
     }
 }
 
@@ -61,14 +61,16 @@ impl From<Refusal> for Response {
                 }
                 answer
             }
-            Refusal::Body(mismatch) => {
+            Refusal::Upload(ContentError::Body(mismatch)) => {
                 say(StatusCode::BAD_REQUEST, &format!("{mismatch}; nothing was written"))
             }
-            Refusal::Broken => {
-                say(StatusCode::BAD_REQUEST, "the body ended early; nothing was written")
-            }
-            Refusal::Silent => {
+            Refusal::Upload(ContentError::Stream(status))
+                if status.code() == Code::DeadlineExceeded =>
+            {
                 say(StatusCode::REQUEST_TIMEOUT, "no more of the body came; nothing was written")
+            }
+            Refusal::Upload(_) => {
+                say(StatusCode::BAD_REQUEST, "the body ended early; nothing was written")
             }
             Refusal::Store(StoreError::NotFound) => say(StatusCode::NOT_FOUND, "no such blob"),
             Refusal::Store(StoreError::NameTooLong) => {
@@ -89,8 +91,22 @@ impl From<Refusal> for Response {
     }
 }
 
-/// Reads on, for a while, what a client sends that is refused.
-pub(super) async fn drain(body: Body, silence: Duration) {
+/// Refuses a request whose body was not looked at.
+pub(super) async fn refuse(
+    refusal: Refusal,
+    head: &request::Parts,
+    body: Body,
+    silence: Duration,
+) -> Response {
+    // A client that asked first (`Expect: 100-continue`) sends nothing if it is not told to.
+    if !head.headers.contains_key(header::EXPECT) {
+        drain(body, silence).await;
+    }
+    refusal.into()
+}
+
+/// Reads on, for a while, what a client sends.
+async fn drain(body: Body, silence: Duration) {
     let mut chunks = body.into_data_stream();
     let mut left = MAX_DRAINED_BYTES;
     let reading = async {

@@ -13,7 +13,7 @@ use super::{
     answer::Refusal,
     range::{self, Asked},
 };
-use crate::store::BlobMeta;
+use crate::store::{BlobMeta, Range};
 
 /// Answers with the blob, a range of it, or only its description.
 pub(super) async fn get(
@@ -38,10 +38,11 @@ pub(super) async fn get(
         headers.insert(header::CONTENT_RANGE, ascii(&text));
     }
     headers.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
+    let range = Range { offset: part.start, length: Some(part.end - part.start) };
     let body = if head.method == Method::HEAD || part.is_empty() {
         Body::empty()
     } else {
-        Body::from_stream(blobs.store.get_range(key, part).await?.chunks)
+        Body::from_stream(blobs.store.read(key, range).await?.chunks)
     };
     Ok(answer(status, headers, body))
 }

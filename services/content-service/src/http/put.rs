@@ -7,59 +7,46 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
 use synap_types::BlobKey;
+use tonic::Status;
 
-use super::{
-    Blobs,
-    answer::{Refusal, drain},
-};
-use crate::{
-    domain::{Incoming, Promise},
-    sign::BoundBody,
-    store::StoreError,
-};
+use super::{Blobs, answer::Refusal};
+use crate::{domain::Promise, error::ContentError, sign::BoundBody, store::StoreError};
 
-/// Writes the blob, if the key has none and the body is the one that was signed.
-pub(super) async fn put(blobs: &Blobs, key: &BlobKey, promised: BoundBody, body: Body) -> Response {
-    let refusal = match blobs.store.head(key).await {
-        // By the same bytes, too: so it is with S3.
-        Ok(_) => Refusal::Exists,
-        Err(StoreError::NotFound) => {
-            return match write(blobs, key, promised, body).await {
-                Ok(()) => StatusCode::OK.into_response(),
-                Err(refusal) => refusal.into(),
-            };
-        }
-        Err(error) => error.into(),
-    };
-    drain(body, blobs.silence).await;
-    refusal.into()
+/// Whether the key has no blob. One of the very same bytes is one, too: so it is with S3.
+pub(super) async fn is_free(blobs: &Blobs, key: &BlobKey) -> Result<(), Refusal> {
+    match blobs.store.head(key).await {
+        Ok(_) => Err(Refusal::Exists),
+        Err(StoreError::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
-async fn write(
+/// Writes the blob, if the body is the one that was signed.
+pub(super) async fn put(
     blobs: &Blobs,
     key: &BlobKey,
     promised: BoundBody,
     body: Body,
-) -> Result<(), Refusal> {
+) -> Result<Response, Refusal> {
     let BoundBody { size, sha256 } = promised;
-    let share = blobs.budget.take(size).await;
-    let mut incoming = Incoming::new(Promise { size, sha256 }, share);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = next(&mut chunks, blobs.silence).await? {
-        incoming.push(chunk)?;
-    }
-    blobs.store.put(key, incoming.finish()?).await?;
-    Ok(())
+    let promised = Promise { size: Some(size), sha256: Some(sha256) };
+    blobs.uploads.put(key, promised, chunks(body, blobs.silence)).await?;
+    Ok(StatusCode::OK.into_response())
 }
 
-async fn next(
-    chunks: &mut axum::body::BodyDataStream,
+/// The bytes of a body; ends with an error where no more come.
+fn chunks(
+    body: Body,
     silence: Duration,
-) -> Result<Option<Bytes>, Refusal> {
-    match tokio::time::timeout(silence, chunks.next()).await {
-        Ok(next) => next.transpose().map_err(|_| Refusal::Broken),
-        Err(_) => Err(Refusal::Silent),
-    }
+) -> impl Stream<Item = Result<Bytes, ContentError>> + Unpin {
+    let chunks = stream::unfold(body.into_data_stream(), move |mut chunks| async move {
+        let next = match tokio::time::timeout(silence, chunks.next()).await {
+            Ok(next) => next?.map_err(|_| Status::cancelled("the client went away")),
+            Err(_) => Err(Status::deadline_exceeded("the client stopped sending")),
+        };
+        Some((next.map_err(ContentError::Stream), chunks))
+    });
+    Box::pin(chunks)
 }
