@@ -13,7 +13,9 @@ use support::{
     refusal::{assert_field, assert_status},
 };
 use synap_proto::{
-    gateway::{CreateDownloadUrlRequest, File, FileMetadata, UploadFileRequest},
+    gateway::{
+        CreateDownloadUrlRequest, DownloadFileRequest, File, FileMetadata, UploadFileRequest,
+    },
     reason,
 };
 use synap_types::Checksum;
@@ -407,6 +409,44 @@ async fn a_caller_who_hangs_up_in_the_middle_leaves_nothing() {
     let body = pdf(1, 20 * MIB);
     let (file, _) = ada.upload(metadata("application/pdf", ID), &body).await.unwrap();
     assert!(ada.download(&file.id, 0, 0).await.unwrap().1 == body);
+}
+
+/// A body much larger than what a service may hold of it.
+#[tokio::test]
+async fn a_large_file_flows_through_in_little_memory() {
+    const BLOCKS: u64 = 256;
+    let system = System::start().await;
+    let ada = system.client("ada");
+    // The same block again and again, told apart by its first bytes: nobody holds the whole.
+    let block = pdf(1, MIB);
+    let nth = |n: u64| [format!("%PDF-1.7 {n:>15}").as_bytes(), &block[24..]].concat();
+    let blocks: Vec<_> = (0..BLOCKS).map(|n| bytes::Bytes::from(nth(n))).collect();
+    let mut hasher = synap_types::Hasher::default();
+    blocks.iter().for_each(|block| hasher.update(block));
+    let checksum = hasher.finish().to_string();
+
+    let first = UploadFileRequest {
+        metadata: Some(metadata("application/pdf", "")),
+        ..UploadFileRequest::default()
+    };
+    let data = blocks.clone().into_iter();
+    let chunks = data.map(|data| UploadFileRequest { metadata: None, data });
+    let messages = futures::stream::iter(std::iter::once(first).chain(chunks));
+    let (file, _) = ada.upload_stream(messages).await.unwrap();
+    assert_eq!(file.checksum, checksum);
+
+    let request = DownloadFileRequest { id: file.id.clone(), ..DownloadFileRequest::default() };
+    let mut chunks = ada.files().download_file(ada.request(request)).await.unwrap().into_inner();
+    let mut hasher = synap_types::Hasher::default();
+    while let Some(chunk) = chunks.message().await.unwrap() {
+        hasher.update(&chunk.data);
+    }
+    assert_eq!(hasher.finish().to_string(), checksum);
+    for name in [Name::Gateway, Name::Content] {
+        let peak = system.peak_memory(name);
+        println!("{}: {peak} MiB", name.text());
+        assert!(peak < 96, "{} had {peak} MiB", name.text());
+    }
 }
 
 /// A service is killed while a large body flows through it.

@@ -232,6 +232,11 @@ impl System {
         assert!(process::signal(self.processes[&name].id().unwrap(), signal));
     }
 
+    /// The most memory that a service has had so far, in MiB.
+    pub fn peak_memory(&self, name: Name) -> u64 {
+        process::peak_memory(self.processes[&name].id().unwrap()).unwrap() / 1024
+    }
+
     /// Waits until a process has died by itself.
     pub async fn died(&mut self, name: Name) {
         let mut child = self.processes.remove(&name).unwrap();
