@@ -13,9 +13,12 @@ use tonic::{
     transport::{self, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, util::option_layer};
 
-use crate::{deadline::DeadlineLayer, limit::LimitLayer, observe::ObserveLayer};
+use crate::{
+    ByteBudget, Callers, budget::BudgetLayer, deadline::DeadlineLayer, flow, gate::GateLayer,
+    limit::LimitLayer, observe::ObserveLayer,
+};
 
 /// How often readiness is looked at: often enough that a pod leaves its service's endpoints soon,
 /// seldom enough to cost nothing.
@@ -56,6 +59,8 @@ pub struct Server {
     routes: RoutesBuilder,
     reflected: Vec<&'static str>,
     health: Health,
+    gate: Option<GateLayer>,
+    budget: Option<BudgetLayer>,
 }
 
 /// Says whether a server is alive and ready. Health services: `liveness` (the process answers),
@@ -101,7 +106,8 @@ impl Server {
             tonic_health::server::HealthService::from_health_reporter(health.reporter.clone()),
         ));
         let reflected = vec!["grpc.health.v1.Health"];
-        Ok(Self { name, args: args.clone(), listener, routes, reflected, health })
+        let (gate, budget) = (None, None);
+        Ok(Self { name, args: args.clone(), listener, routes, reflected, health, gate, budget })
     }
 
     /// The address that is listened on: the port that was given for port 0.
@@ -129,6 +135,24 @@ impl Server {
         self
     }
 
+    /// Lets in only whom `callers` knows, and only so many calls of each at once; handlers find the
+    /// [`UserId`](synap_types::UserId) in the request's extensions. Health and reflection stay open
+    /// to all.
+    #[must_use]
+    pub fn only_for(mut self, callers: Callers) -> Self {
+        self.gate = Some(GateLayer { callers });
+        self
+    }
+
+    /// Takes the bytes of request messages out of `budget` while their calls run; what does not fit
+    /// is answered RESOURCE_EXHAUSTED. For `methods` (`/package.Service/Method`) whose handlers get
+    /// a message as a whole: a stream that is passed on would be counted though it is gone.
+    #[must_use]
+    pub fn within(mut self, budget: ByteBudget, methods: &'static [&'static str]) -> Self {
+        self.budget = Some(BudgetLayer { budget, methods });
+        self
+    }
+
     /// Serves until `stop` is cancelled, then says NOT_SERVING, drains, and ends within the grace
     /// period and half a second, even if a client keeps its connection open: calls that are still
     /// under way are answered UNAVAILABLE. `ready` is asked every two seconds, from
@@ -144,11 +168,11 @@ impl Server {
     where
         F: Future<Output = bool> + Send,
     {
-        let Self { name, args, listener, mut routes, reflected, health } = self;
+        let Self { name, args, listener, mut routes, reflected, health, gate, budget } = self;
         add_reflection(&mut routes, &reflected);
 
-        // Outermost first: a call is seen, then timed, then admitted. Its time runs while it waits
-        // for a place.
+        // Outermost first: a call is seen, then timed, then let in, then given a place; what it
+        // brings is counted. Its time runs while it waits for a place.
         let cut = CancellationToken::new();
         let layers = ServiceBuilder::new()
             .layer(ObserveLayer)
@@ -157,16 +181,19 @@ impl Server {
                 max: Duration::from_secs(args.max_deadline_secs),
                 stop: cut.clone(),
             })
-            .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls));
+            .layer(option_layer(gate))
+            .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls))
+            .layer(option_layer(budget));
 
         let draining = CancellationToken::new();
         let serving = transport::Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .initial_stream_window_size(2 * 1024 * 1024)
-            .initial_connection_window_size(8 * 1024 * 1024)
-            .max_concurrent_streams(1024)
+            .http2_adaptive_window(Some(false))
+            .initial_stream_window_size(flow::STREAM_WINDOW)
+            .initial_connection_window_size(flow::CONNECTION_WINDOW)
+            .max_concurrent_streams(flow::MAX_STREAMS)
             // Clients behind a Kubernetes service find new replicas when they reconnect.
             // No grace is set: with one, tonic 0.14 does not ask the client to leave, it only cuts
             // the connection at the end of the grace, with whatever is under way.
