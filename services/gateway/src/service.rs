@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use synap_auth::Authenticator;
 use synap_proto::gateway::note_service_server::NoteServiceServer;
-use synap_rpc::{Channel, Server};
+use synap_rpc::{ByteBudget, Callers, Channel, RpcError, Server};
 use synap_types::SystemIds;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clients::{ContentClient, EntityClient, EventClient},
     config::Config,
+    error::Error,
     grpc::Notes,
     http::{Edge, EdgeOptions},
     notes::NoteApi,
@@ -19,6 +20,9 @@ use crate::{
     recovery::Recovery,
     saga::{Finisher, Saga},
 };
+
+/// The methods whose requests hold a note's body; a body that is streamed is not held.
+const HOLD_A_BODY: &[&str] = &["/synap.gateway.v1.NoteService/CreateNote"];
 
 /// The gateway, with its ports open.
 pub struct Service {
@@ -61,7 +65,6 @@ impl Service {
         let (finisher, finishing) = Finisher::start(entity.clone());
 
         let api = NoteApi {
-            authenticator: Arc::new(Authenticator::new(&config.auth)?),
             saga: Saga {
                 content: content.clone(),
                 entity: entity.clone(),
@@ -84,8 +87,22 @@ impl Service {
             ),
         };
 
+        // Both edges let in the same callers, and hold their bodies out of one budget.
+        let authenticator = Arc::new(Authenticator::new(&config.auth)?);
+        let callers = Callers::new(config.max_calls_per_user.get(), move |header| {
+            let authenticator = Arc::clone(&authenticator);
+            async move {
+                let user = authenticator.authenticate(header.as_deref()).await;
+                user.map_err(|why| RpcError::from(Error::from(why)))
+            }
+        });
+        let budget = ByteBudget::new(config.max_inflight_bytes);
+
         let options = EdgeOptions {
             listen: config.http_listen,
+            callers: callers.clone(),
+            budget: budget.clone(),
+            body_limit: Duration::from_secs(config.http_body_secs.get()),
             deadline: Duration::from_secs(config.server.default_deadline_secs),
             max_concurrent: config.server.max_concurrent_calls,
             grace: Duration::from_secs(config.server.shutdown_grace_secs),
@@ -93,11 +110,15 @@ impl Service {
         let edge = Edge::bind(options, api.clone(), readiness.clone()).await?;
         // Room for a note over its limit: the answer should name the field, not the message.
         let max_message = config.max_note_bytes.saturating_mul(2).saturating_add(1024 * 1024);
-        let server = Server::bind("gateway", config.listen, &config.server).await?.add_service(
-            NoteServiceServer::new(Notes { api })
-                .max_decoding_message_size(max_message)
-                .max_encoding_message_size(usize::MAX),
-        );
+        let server = Server::bind("gateway", config.listen, &config.server)
+            .await?
+            .only_for(callers)
+            .within(budget, HOLD_A_BODY)
+            .add_service(
+                NoteServiceServer::new(Notes { api })
+                    .max_decoding_message_size(max_message)
+                    .max_encoding_message_size(usize::MAX),
+            );
         Ok(Self { server, edge, recovery, finishing, readiness })
     }
 

@@ -4,21 +4,14 @@ use synap_proto::gateway::{
     CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse,
     note_service_server::NoteService,
 };
-use synap_types::UserId;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 
-use crate::{error::Error, notes::NoteApi};
+use super::caller;
+use crate::notes::NoteApi;
 
 /// The public API over gRPC.
 pub(crate) struct Notes {
     pub(crate) api: NoteApi,
-}
-
-impl Notes {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<UserId, Error> {
-        let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        self.api.caller(header).await
-    }
 }
 
 #[tonic::async_trait]
@@ -27,7 +20,7 @@ impl NoteService for Notes {
         &self,
         request: Request<CreateNoteRequest>,
     ) -> Result<Response<CreateNoteResponse>, Status> {
-        let user = self.caller(request.metadata()).await?;
+        let user = caller(&request)?;
         let created = self.api.create(user, request.into_inner()).await?;
         Ok(Response::new(created.into()))
     }
@@ -36,7 +29,7 @@ impl NoteService for Notes {
         &self,
         request: Request<GetNoteRequest>,
     ) -> Result<Response<GetNoteResponse>, Status> {
-        let user = self.caller(request.metadata()).await?;
+        let user = caller(&request)?;
         let note = self.api.get(&user, &request.into_inner()).await?;
         Ok(Response::new(GetNoteResponse { note: Some(note.into()) }))
     }
