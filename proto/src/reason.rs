@@ -19,8 +19,14 @@ pub const OPERATION_FENCED: &str = "OPERATION_FENCED";
 pub const OPERATION_COMMITTED: &str = "OPERATION_COMMITTED";
 /// The storage phase changed under the attempt.
 pub const PHASE_CHANGED: &str = "PHASE_CHANGED";
-/// The stream is not at the expected version.
+/// The stream or the entity is not at the expected version.
 pub const VERSION_CONFLICT: &str = "VERSION_CONFLICT";
+/// The entity was changed since the etag was read; the metadata has the current one.
+pub const ETAG_MISMATCH: &str = "ETAG_MISMATCH";
+/// The upload's bytes are not in the store yet.
+pub const UPLOAD_INCOMPLETE: &str = "UPLOAD_INCOMPLETE";
+/// The upload is a file by now.
+pub const UPLOAD_COMPLETE: &str = "UPLOAD_COMPLETE";
 /// The event id was used for an event with another body.
 pub const EVENT_ID_REUSED: &str = "EVENT_ID_REUSED";
 /// The key is taken by other bytes.

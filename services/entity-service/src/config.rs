@@ -49,12 +49,15 @@ pub struct ProtocolArgs {
     /// request's deadline: a writer is fenced, never waited for.
     #[arg(long, env = "OPERATION_LEASE_SECS", default_value_t = 30.0, value_parser = duration)]
     pub operation_lease_secs: f64,
+    /// Seconds that a writer may ask for at most, for a long upload; it asks again while it goes on.
+    #[arg(long, env = "MAX_OPERATION_LEASE_SECS", default_value_t = 7200.0, value_parser = duration)]
+    pub max_operation_lease_secs: f64,
     /// Seconds after the commit until recovery appends the event; doubled with every failed try.
     #[arg(long, env = "EVENT_LEASE_SECS", default_value_t = 5.0, value_parser = duration)]
     pub event_lease_secs: f64,
     /// Seconds the longest possible upload takes: until then a blob that was given up may still
-    /// appear, and is deleted again.
-    #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 3600.0, value_parser = duration)]
+    /// appear, and is deleted again. Longer than any call's deadline (MAX_DEADLINE_SECS).
+    #[arg(long, env = "BLOB_SETTLE_SECS", default_value_t = 7200.0, value_parser = duration)]
     pub blob_settle_secs: f64,
     /// Seconds that a recovery worker has to delete the blobs it took, before another is asked to.
     #[arg(long, env = "DELETION_LEASE_SECS", default_value_t = 60.0, value_parser = duration)]
@@ -74,6 +77,13 @@ fn duration(text: &str) -> Result<f64, String> {
 }
 
 impl ProtocolArgs {
+    /// The lease of an attempt that asks for this one.
+    #[must_use]
+    pub fn lease(&self, asked: Option<Duration>) -> Duration {
+        let max = Duration::from_secs_f64(self.max_operation_lease_secs);
+        asked.unwrap_or(Duration::from_secs_f64(self.operation_lease_secs)).min(max)
+    }
+
     /// How long a request id is remembered.
     #[must_use]
     pub fn operation_retention(&self) -> Duration {

@@ -36,8 +36,38 @@ pub struct Intent {
     pub fingerprint: Checksum,
     /// What the entity is.
     pub entity_type: EntityType,
-    /// File extension of the body.
-    pub extension: String,
+    /// What the write does.
+    pub kind: Kind,
+    /// How long the attempt may take; `None` is what the service is configured for.
+    pub lease: Option<Duration>,
+    /// JSON object for whoever continues the write.
+    pub draft: Option<String>,
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Creates an entity.
+    Create {
+        /// File extension of its body.
+        extension: String,
+    },
+    /// Deletes an entity.
+    Delete {
+        /// Which.
+        entity_id: Uuid,
+    },
+}
+
+impl Kind {
+    /// The name in the database.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Delete { .. } => "delete",
+        }
+    }
 }
 
 /// What became of an intent.
@@ -61,14 +91,25 @@ pub struct Started {
     pub attempt: Attempt,
     /// The entity to write; fresh for each attempt at a create.
     pub entity_id: Uuid,
-    /// The key to write the body to; fresh for each attempt.
-    pub key: BlobKey,
+    /// The key to write the body to; fresh for each attempt. `None` for a deletion.
+    pub key: Option<BlobKey>,
     /// The event's id; the same for all attempts.
     pub event_id: Uuid,
     /// When the write happens, by the database's clock; the same for all attempts.
     pub occurred_at: DateTime<Utc>,
     /// What the pivot must write.
     pub phase: Phase,
+    /// How long the attempt has from now until another may take it over.
+    pub lease: Duration,
+}
+
+/// An operation as it is, for those who did not begin it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// [`Begun::Started`] or [`Begun::Committed`].
+    pub begun: Begun,
+    /// What its begin left for whoever continues it.
+    pub draft: Option<String>,
 }
 
 /// A write that has happened, with the answer that was given then.
@@ -80,7 +121,7 @@ pub struct Committed {
     pub pending_event: Option<PendingEvent>,
 }
 
-/// What the pivot writes.
+/// What the pivot of a create writes.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// The attempt that wants to commit.
@@ -89,6 +130,17 @@ pub struct Change {
     pub phase: Phase,
     /// The entity.
     pub create: EntityDraft,
+    /// The event that tells of it.
+    pub event: EventDraft,
+}
+
+/// What the pivot of a deletion writes.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    /// The attempt that wants to commit.
+    pub attempt: Attempt,
+    /// The version that the caller has seen; `None` deletes whatever there is.
+    pub expected_version: Option<i32>,
     /// The event that tells of it.
     pub event: EventDraft,
 }
@@ -121,6 +173,8 @@ pub struct File {
     pub file_type: String,
     /// `sha256:` and base64, as it stands in the row.
     pub checksum: String,
+    /// The name that the user's file had, if any.
+    pub name: Option<String>,
 }
 
 /// The event of a write, without what the operation already knows.
@@ -221,6 +275,13 @@ impl Phase {
             Self::ObjectOnly => "object_only",
             Self::LegacyDropped => "legacy_dropped",
         }
+    }
+
+    /// What an entity of this type is written by while the installation is in this phase. Files
+    /// came with the object store, and are nowhere else.
+    #[must_use]
+    pub fn of(self, entity_type: &EntityType) -> Self {
+        if *entity_type == EntityType::file() { Self::ObjectOnly } else { self }
     }
 
     /// Whether a write puts the body into the object store.

@@ -21,6 +21,15 @@ pub enum Error {
     /// The attempt was taken over, or its operation forgotten.
     #[error("the attempt was taken over by a later one")]
     Fenced,
+    /// The operation was given up, or nobody knows it.
+    #[error("no such operation")]
+    OperationNotFound,
+    /// The entity is not at the version that the caller has seen.
+    #[error("the entity is at version {current} by now")]
+    VersionConflict {
+        /// The version it is at.
+        current: i32,
+    },
     /// The storage phase is not the one that the attempt was started in.
     #[error("the storage phase changed since the attempt was begun")]
     PhaseChanged,
@@ -82,12 +91,18 @@ impl From<Error> for RpcError {
         let message = error.to_string();
         match error {
             Error::Invalid(violation) => violation.into(),
-            Error::EntityNotFound => Self::new(Code::NotFound, reason::NOT_FOUND, message),
+            Error::EntityNotFound | Error::OperationNotFound => {
+                Self::new(Code::NotFound, reason::NOT_FOUND, message)
+            }
             Error::RequestIdReused => Self {
                 violations: vec![Violation::new("request_id", &message)],
                 ..Self::new(Code::InvalidArgument, reason::REQUEST_ID_REUSED, message)
             },
             Error::Fenced => Self::new(Code::Aborted, reason::OPERATION_FENCED, message),
+            Error::VersionConflict { current } => {
+                Self::new(Code::Aborted, reason::VERSION_CONFLICT, message)
+                    .with("version", current.to_string())
+            }
             Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
             Error::AlreadyCommitted => {
                 Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)

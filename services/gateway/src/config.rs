@@ -33,6 +33,15 @@ pub struct Config {
     /// Bytes of a note's body at most. content-service has a limit of its own.
     #[arg(long, env = "MAX_NOTE_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub max_note_bytes: usize,
+    /// Bytes of a file at most. One that goes straight to the store by a URL has 5 GiB at most.
+    #[arg(long, env = "MAX_FILE_BYTES", default_value_t = 50 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(i64).range(1..))]
+    pub max_file_bytes: i64,
+    /// Seconds that a URL for an upload is valid.
+    #[arg(long, env = "UPLOAD_URL_EXPIRY_SECS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub upload_url_expiry_secs: u64,
+    /// Connections to content-service for the bodies of files.
+    #[arg(long, env = "FILE_CONNECTIONS", default_value = "4")]
+    pub file_connections: NonZeroUsize,
     /// Calls of one user under way at once, whoever makes them; more are answered
     /// RESOURCE_EXHAUSTED. A part of MAX_CONCURRENT_CALLS, so that nobody can take all places.
     #[arg(long, env = "MAX_CALLS_PER_USER", default_value = "64")]

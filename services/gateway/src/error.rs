@@ -19,6 +19,45 @@ pub enum Error {
     /// No such note of this user.
     #[error("no such note")]
     NoteNotFound,
+    /// No such file of this user, or it is deleted.
+    #[error("no such file")]
+    FileNotFound,
+    /// No such upload of this user, or its time is over.
+    #[error("no such upload, or it was not completed in time; CreateUploadUrl begins another")]
+    UploadNotFound,
+    /// The bytes of a direct upload are not in the store.
+    #[error(
+        "there is nothing under the upload's URL yet; send the body there with the method and \
+         headers of CreateUploadUrl, then call again"
+    )]
+    UploadIncomplete,
+    /// A URL is wanted for an upload that is a file by now.
+    #[error("the upload is complete; CompleteUpload with its id returns the file")]
+    UploadComplete {
+        /// Its id.
+        upload: uuid::Uuid,
+    },
+    /// A body is not what was promised.
+    #[error("the body is not of the promised {}; nothing was stored", field.trim_start_matches("metadata."))]
+    BodyMismatch {
+        /// The promise.
+        field: &'static str,
+    },
+    /// An attempt was taken over when part of its body had passed by.
+    #[error("the upload was interrupted; send it again with the same request_id")]
+    BodyGone,
+    /// The request id was used for another body.
+    #[error("the request id was used for a file with another body")]
+    RequestIdReused,
+    /// The file was changed since its etag was read.
+    #[error("the file was changed: its etag is {etag} by now")]
+    EtagMismatch {
+        /// The current one.
+        etag: String,
+    },
+    /// The caller's stream failed, or was refused below us.
+    #[error("the stream of the body ended early: {0}")]
+    Stream(Box<Status>),
     /// A call with the same request id is still under way at the deadline.
     #[error("a call with the same request_id is still under way")]
     InProgress {
@@ -26,10 +65,10 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The body is missing from the store, or is not what its row says.
-    #[error("the stored body of note {note} is missing or damaged: {what}")]
+    #[error("the stored body of {id} is missing or damaged: {what}")]
     BodyCorrupt {
-        /// The note.
-        note: uuid::Uuid,
+        /// The note or file.
+        id: uuid::Uuid,
         /// What was found.
         what: &'static str,
     },
@@ -83,15 +122,37 @@ impl From<Error> for RpcError {
             Error::Unauthenticated(_) => {
                 Self::new(Code::Unauthenticated, reason::UNAUTHENTICATED, message)
             }
-            Error::NoteNotFound => Self::new(Code::NotFound, reason::NOT_FOUND, message),
+            Error::NoteNotFound | Error::FileNotFound | Error::UploadNotFound => {
+                Self::new(Code::NotFound, reason::NOT_FOUND, message)
+            }
+            Error::UploadIncomplete => {
+                Self::new(Code::FailedPrecondition, reason::UPLOAD_INCOMPLETE, message)
+            }
+            Error::UploadComplete { upload } => {
+                Self::new(Code::FailedPrecondition, reason::UPLOAD_COMPLETE, message)
+                    .with("upload_id", upload.to_string())
+            }
+            Error::BodyMismatch { field } => Self {
+                violations: vec![Violation::new(field, &message)],
+                ..Self::new(Code::InvalidArgument, reason::BODY_MISMATCH, message)
+            },
+            Error::BodyGone => Self::new(Code::Aborted, reason::OPERATION_FENCED, message)
+                .retry_after(Duration::from_secs(1)),
+            Error::RequestIdReused => Self {
+                violations: vec![Violation::new("metadata.request_id", &message)],
+                ..Self::new(Code::InvalidArgument, reason::REQUEST_ID_REUSED, message)
+            },
+            Error::EtagMismatch { etag } => {
+                Self::new(Code::Aborted, reason::ETAG_MISMATCH, message).with("etag", etag)
+            }
+            Error::Stream(status) => Self::from_status(&status),
             Error::InProgress { retry_after } => {
                 Self::new(Code::Aborted, reason::REQUEST_IN_PROGRESS, message)
                     .retry_after(retry_after)
             }
-            Error::BodyCorrupt { note, .. } => {
-                tracing::error!(entity_id = %note, message, "a body is damaged");
-                Self::new(Code::DataLoss, reason::BODY_CORRUPT, message)
-                    .with("note", note.to_string())
+            Error::BodyCorrupt { id, .. } => {
+                tracing::error!(entity_id = %id, message, "a body is damaged");
+                Self::new(Code::DataLoss, reason::BODY_CORRUPT, message).with("id", id.to_string())
             }
             Error::Service(error) => *error,
         }
@@ -100,6 +161,10 @@ impl From<Error> for RpcError {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        RpcError::from(error).into()
+        match error {
+            // As it is: whoever refused it says why.
+            Error::Stream(status) => *status,
+            error => RpcError::from(error).into(),
+        }
     }
 }

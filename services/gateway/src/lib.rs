@@ -4,19 +4,23 @@
 //!
 //! 1. `grpc/notes.rs` (or `http/notes.rs`, the edge for V0.2's clients): who calls, and what is
 //!    asked for. Checks are in `domain.rs`.
-//! 2. `notes.rs`, then `saga`: the write protocol, step by step; `saga/create_note.rs` is CreateNote.
+//! 2. `notes.rs`, then `saga`: the write protocol, step by step; `saga/create_note.rs` is what
+//!    CreateNote does in it.
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`.
+//! GetNote is `read_note.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
+//! `saga`, `read_file.rs`.
 
 mod clients;
 mod config;
 mod domain;
 mod error;
+mod files;
 mod grpc;
 mod http;
 mod notes;
+mod read_file;
 mod read_note;
 mod recovery;
 mod saga;

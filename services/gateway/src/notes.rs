@@ -14,11 +14,10 @@ use crate::{
     domain::{Note, NoteDraft},
     error::Error,
     read_note::Reader,
-    saga::{Created, Saga},
+    saga::{Saga, Written},
 };
 
-/// A write ends after this, however patient its caller is: far before the time (an hour) after which
-/// recovery takes it that nothing is being uploaded any more.
+/// A note's write ends after this, however patient its caller is: a note is small.
 const WRITE_LIMIT: Duration = Duration::from_mins(5);
 
 /// The public API, whatever it is spoken in.
@@ -35,7 +34,7 @@ impl NoteApi {
         &self,
         user: UserId,
         request: CreateNoteRequest,
-    ) -> Result<Created, Error> {
+    ) -> Result<Written, Error> {
         let request_id = field::optional_uuid("request_id", &request.request_id)?;
         let request_id = request_id.unwrap_or_else(|| self.saga.ids.next_id());
         let draft = NoteDraft::check(request, self.max_note_bytes)?;

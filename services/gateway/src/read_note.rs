@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     clients::{ContentClient, EntityClient},
-    domain::{File, Note},
+    domain::{Note, StoredFile},
     error::Error,
 };
 
@@ -20,20 +20,18 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads a note of the user, with its body if that is asked for.
     pub(crate) async fn note(&self, user: &UserId, id: Uuid, content: bool) -> Result<Note, Error> {
-        let note = self.entity.note(user, id, content).await?;
-        let mut note = note.ok_or(Error::NoteNotFound)?;
+        let found = self.entity.entity(user, "note", id, content).await?;
         // A body from content_blocks is the one that counts where there is one: the phase says so.
-        if content
-            && note.content.is_none()
-            && let Some(file) = &note.file
-        {
-            note.content = Some(self.body(id, file).await?);
-        }
-        Ok(note)
+        let (entity, block) = found.ok_or(Error::NoteNotFound)?;
+        let content = match &entity.file {
+            Some(file) if content && block.is_none() => Some(self.body(id, file).await?),
+            _ => block,
+        };
+        Ok(Note { entity, content })
     }
 
-    async fn body(&self, note: Uuid, file: &File) -> Result<String, Error> {
-        let corrupt = |what| Error::BodyCorrupt { note, what };
+    async fn body(&self, id: Uuid, file: &StoredFile) -> Result<String, Error> {
+        let corrupt = |what| Error::BodyCorrupt { id, what };
         let body = self.content.get(&file.path, file.size).await?;
         let body = body.ok_or_else(|| corrupt("it is not in the store"))?;
         // Early V0.3 left rows without a checksum: those can only be believed.

@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::{ContentClient, EntityClient, EventClient, NoteEvent, OperationId},
+    clients::{ContentClient, EntityClient, EntityEvent, EventClient, OperationId},
     error::Error,
     service::Readiness,
 };
@@ -95,7 +95,7 @@ impl Recovery {
 
     /// Appends events, and says whose are now in the event store. The others keep their lease, and
     /// are handed out again later and later.
-    async fn append_all(&self, events: Vec<(OperationId, NoteEvent)>) -> Vec<OperationId> {
+    async fn append_all(&self, events: Vec<(OperationId, EntityEvent)>) -> Vec<OperationId> {
         stream::iter(events)
             .map(|(operation, event)| async move {
                 match self.event.append(&event).await {

@@ -3,7 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use synap_auth::Authenticator;
-use synap_proto::gateway::note_service_server::NoteServiceServer;
+use synap_proto::gateway::{
+    file_service_server::FileServiceServer, note_service_server::NoteServiceServer,
+};
 use synap_rpc::{ByteBudget, Callers, Channel, RpcError, Server};
 use synap_types::SystemIds;
 use tokio::task::JoinHandle;
@@ -13,9 +15,11 @@ use crate::{
     clients::{ContentClient, EntityClient, EventClient},
     config::Config,
     error::Error,
-    grpc::Notes,
+    files::FileApi,
+    grpc::{Files, LONG_CALLS, Notes},
     http::{Edge, EdgeOptions},
     notes::NoteApi,
+    read_file::FileReader,
     read_note::Reader,
     recovery::Recovery,
     saga::{Finisher, Saga},
@@ -59,20 +63,30 @@ impl Service {
         let event_channel = Channel::connect("event-service", &config.event_url)?;
         let readiness =
             Readiness { content: content_channel.clone(), entity: entity_channel.clone() };
-        let content = ContentClient::new(content_channel);
+        let lanes = (0..config.file_connections.get())
+            .map(|_| Channel::connect("content-service", &config.content_url))
+            .collect::<Result<_, _>>()?;
+        let content = ContentClient::new(content_channel, lanes);
         let entity = EntityClient::new(entity_channel);
         let event = EventClient::new(event_channel);
         let (finisher, finishing) = Finisher::start(entity.clone());
 
+        let saga = Saga {
+            content: content.clone(),
+            entity: entity.clone(),
+            event: event.clone(),
+            finisher,
+            ids: Arc::new(SystemIds),
+            append_timeout: Duration::from_millis(config.append_timeout_ms),
+        };
+        let files = FileApi {
+            saga: saga.clone(),
+            reader: FileReader { content: content.clone(), entity: entity.clone() },
+            max_file_bytes: config.max_file_bytes,
+            upload_expiry: Duration::from_secs(config.upload_url_expiry_secs),
+        };
         let api = NoteApi {
-            saga: Saga {
-                content: content.clone(),
-                entity: entity.clone(),
-                event: event.clone(),
-                finisher,
-                ids: Arc::new(SystemIds),
-                append_timeout: Duration::from_millis(config.append_timeout_ms),
-            },
+            saga,
             reader: Reader { content: content.clone(), entity: entity.clone() },
             max_note_bytes: config.max_note_bytes,
         };
@@ -112,13 +126,15 @@ impl Service {
         let max_message = config.max_note_bytes.saturating_mul(2).saturating_add(1024 * 1024);
         let server = Server::bind("gateway", config.listen, &config.server)
             .await?
+            .long_calls(LONG_CALLS)
             .only_for(callers)
             .within(budget, HOLD_A_BODY)
             .add_service(
                 NoteServiceServer::new(Notes { api })
                     .max_decoding_message_size(max_message)
                     .max_encoding_message_size(usize::MAX),
-            );
+            )
+            .add_service(FileServiceServer::new(Files { api: files }));
         Ok(Self { server, edge, recovery, finishing, readiness })
     }
 

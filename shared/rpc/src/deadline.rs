@@ -88,6 +88,8 @@ pub(crate) struct DeadlineLayer {
     pub(crate) default: Duration,
     /// The longest that is granted.
     pub(crate) max: Duration,
+    /// Paths of calls that have the longest where they bring none.
+    pub(crate) long_calls: &'static [&'static str],
     /// Ends all calls at once.
     pub(crate) stop: CancellationToken,
 }
@@ -122,11 +124,13 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = header_timeout(request.headers())
             .map(|limit| limit.saturating_sub(MARGIN.min(limit / 4)));
-        let max = match request.uri().path() {
-            CHECK => CHECK_LIMIT.min(self.limits.max),
-            _ => self.limits.max,
+        let DeadlineLayer { default, max, long_calls, .. } = self.limits;
+        let (default, max) = match request.uri().path() {
+            CHECK => (default, CHECK_LIMIT.min(max)),
+            path if long_calls.contains(&path) => (max, max),
+            _ => (default, max),
         };
-        let at = after(asked.unwrap_or(self.limits.default).min(max));
+        let at = after(asked.unwrap_or(default).min(max));
         let stop = self.limits.stop.clone();
         let answer = DEADLINE.scope(at, self.inner.call(request));
         Box::pin(async move {

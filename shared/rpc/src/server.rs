@@ -58,6 +58,7 @@ pub struct Server {
     listener: TcpListener,
     routes: RoutesBuilder,
     reflected: Vec<&'static str>,
+    long_calls: &'static [&'static str],
     health: Health,
     gate: Option<GateLayer>,
     budget: Option<BudgetLayer>,
@@ -106,8 +107,9 @@ impl Server {
             tonic_health::server::HealthService::from_health_reporter(health.reporter.clone()),
         ));
         let reflected = vec!["grpc.health.v1.Health"];
+        let (args, long_calls) = (args.clone(), &[][..]);
         let (gate, budget) = (None, None);
-        Ok(Self { name, args: args.clone(), listener, routes, reflected, health, gate, budget })
+        Ok(Self { name, args, listener, routes, reflected, long_calls, health, gate, budget })
     }
 
     /// The address that is listened on: the port that was given for port 0.
@@ -132,6 +134,14 @@ impl Server {
     {
         self.reflected.push(S::NAME);
         self.routes.add_service(service);
+        self
+    }
+
+    /// Names the calls, as `/package.Service/Method`, that have the longest deadline there is where
+    /// they bring none of their own: those that take as long as a file does.
+    #[must_use]
+    pub fn long_calls(mut self, paths: &'static [&'static str]) -> Self {
+        self.long_calls = paths;
         self
     }
 
@@ -168,7 +178,8 @@ impl Server {
     where
         F: Future<Output = bool> + Send,
     {
-        let Self { name, args, listener, mut routes, reflected, health, gate, budget } = self;
+        let Self { name, args, listener, mut routes, reflected, long_calls, .. } = self;
+        let (health, gate, budget) = (self.health, self.gate, self.budget);
         add_reflection(&mut routes, &reflected);
 
         // Outermost first: a call is seen, then timed, then let in, then given a place; what it
@@ -179,6 +190,7 @@ impl Server {
             .layer(DeadlineLayer {
                 default: Duration::from_secs(args.default_deadline_secs),
                 max: Duration::from_secs(args.max_deadline_secs),
+                long_calls,
                 stop: cut.clone(),
             })
             .layer(option_layer(gate))

@@ -1,5 +1,7 @@
 //! Between protobuf and the domain. Checks happen on receipt only, and name the field.
 
+use std::time::Duration;
+
 use synap_proto::{
     entity as pb,
     field::{self, Checked, Violation},
@@ -9,8 +11,8 @@ use serde_json::Value;
 use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
 use crate::domain::{
-    Attempt, Change, Entity, EntityDraft, EventDraft, File, Intent, OperationId, PendingEvent,
-    Phase,
+    Attempt, Change, Deletion, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
+    PendingEvent, Phase,
 };
 
 /// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
@@ -23,6 +25,8 @@ const MAX_URL_BYTES: usize = 4096;
 /// As event-service's: an event that it refused would leave its operation committed for ever.
 const MAX_EVENT_TYPE_BYTES: usize = 100;
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+const MAX_DRAFT_BYTES: usize = 64 * 1024;
+const MAX_FILE_NAME_BYTES: usize = 1024;
 
 impl TryFrom<pb::OperationRef> for Attempt {
     type Error = Violation;
@@ -44,7 +48,7 @@ impl From<&Attempt> for pb::OperationRef {
     }
 }
 
-fn operation_id(user_id: String, request_id: &str) -> Checked<OperationId> {
+pub(super) fn operation_id(user_id: String, request_id: &str) -> Checked<OperationId> {
     Ok(OperationId {
         user: field::user_id("user_id", user_id)?,
         request: field::uuid("request_id", request_id)?,
@@ -63,22 +67,48 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
     type Error = Violation;
 
     fn try_from(message: pb::BeginOperationRequest) -> Checked<Self> {
-        if message.kind() != pb::OperationKind::Create {
-            return Err(Violation::new("kind", "must be OPERATION_KIND_CREATE"));
-        }
+        let kind = message.kind();
         let operation = operation_id(message.user_id, &message.request_id)?;
         let entity_type = field::entity_type("entity_type", message.entity_type)?;
-        // Whether a key can be made of it is known before anything is queued.
-        BlobKey::build(&operation.user, &entity_type, "id", &message.extension)
-            .map_err(|why| Violation::new("extension", why))?;
+        let kind = match kind {
+            pb::OperationKind::Create => {
+                // Whether a key can be made of it is known before anything is queued.
+                BlobKey::build(&operation.user, &entity_type, "id", &message.extension)
+                    .map_err(|why| Violation::new("extension", why))?;
+                Kind::Create { extension: message.extension }
+            }
+            pb::OperationKind::Delete => {
+                Kind::Delete { entity_id: field::uuid("entity_id", &message.entity_id)? }
+            }
+            pb::OperationKind::Unspecified => return Err(Violation::new("kind", "is required")),
+        };
         Ok(Self {
             operation,
             attempt_id: field::uuid("attempt_id", &message.attempt_id)?,
             fingerprint: field::sha256("fingerprint", &message.fingerprint)?,
             entity_type,
-            extension: message.extension,
+            kind,
+            lease: lease(message.lease)?,
+            draft: draft(message.draft)?,
         })
     }
+}
+
+/// How long an attempt may take; the service's own where nothing is said.
+pub(super) fn lease(message: Option<prost_types::Duration>) -> Checked<Option<Duration>> {
+    let read = |message: prost_types::Duration| {
+        let lease = Duration::try_from(message).ok().filter(|lease| !lease.is_zero());
+        lease.ok_or_else(|| Violation::new("lease", "must be longer than nothing"))
+    };
+    message.map(read).transpose()
+}
+
+fn draft(text: String) -> Checked<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    json_object("draft", &text, MAX_DRAFT_BYTES)?;
+    Ok(Some(text))
 }
 
 impl TryFrom<pb::CommitOperationRequest> for Change {
@@ -86,6 +116,9 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
 
     fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
         let phase = phase(message.phase())?;
+        if message.delete.is_some() {
+            return Err(Violation::new("delete", "cannot be beside create"));
+        }
         let create: EntityDraft = nested("create", message.create)?;
         if create.file.is_some() != phase.writes_blob() {
             return Err(Violation::new("create.file", "must be there in every phase but legacy"));
@@ -99,6 +132,20 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
             attempt: nested("operation", message.operation)?,
             phase,
             create,
+            event: nested("event", message.event)?,
+        })
+    }
+}
+
+impl TryFrom<pb::CommitOperationRequest> for Deletion {
+    type Error = Violation;
+
+    fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
+        let pb::EntityDeletion { expected_version } = field::required("delete", message.delete)?;
+        field::within("delete.expected_version", expected_version, 0, i32::MAX)?;
+        Ok(Self {
+            attempt: nested("operation", message.operation)?,
+            expected_version: Some(expected_version).filter(|version| *version > 0),
             event: nested("event", message.event)?,
         })
     }
@@ -139,6 +186,7 @@ impl TryFrom<pb::File> for File {
         let checksum: Checksum =
             message.checksum.parse().map_err(|why| Violation::new("checksum", why))?;
         text("url", &message.url, MAX_URL_BYTES)?;
+        text("name", &message.name, MAX_FILE_NAME_BYTES)?;
         Ok(Self {
             url: Some(message.url).filter(|url| !url.is_empty()),
             path: field::key("path", message.path)?.to_string(),
@@ -146,6 +194,7 @@ impl TryFrom<pb::File> for File {
             file_type: message.r#type,
             // One spelling for all rows, whichever was sent.
             checksum: checksum.to_string(),
+            name: Some(message.name).filter(|name| !name.is_empty()),
         })
     }
 }
@@ -160,15 +209,21 @@ impl TryFrom<pb::EventDraft> for EventDraft {
                 "must be lower-case words with dots between them, like entity.created",
             ));
         }
-        field::within("data", message.data.len(), 2, MAX_EVENT_BYTES)
-            .map_err(|why| Violation::new("data", format!("{} bytes", why.description)))?;
-        let data: serde_json::Map<String, Value> = serde_json::from_str(&message.data)
-            .map_err(|why| Violation::new("data", format!("must be a JSON object: {why}")))?;
-        if has_nul(&Value::Object(data)) {
-            return Err(Violation::new("data", NO_NUL));
-        }
+        json_object("data", &message.data, MAX_EVENT_BYTES)?;
         Ok(Self { event_type: message.r#type, data: message.data })
     }
+}
+
+/// A JSON object that a column can hold.
+fn json_object(name: &str, json: &str, max_bytes: usize) -> Checked<()> {
+    field::within(name, json.len(), 2, max_bytes)
+        .map_err(|why| Violation::new(name, format!("{} bytes", why.description)))?;
+    let object: serde_json::Map<String, Value> = serde_json::from_str(json)
+        .map_err(|why| Violation::new(name, format!("must be a JSON object: {why}")))?;
+    if has_nul(&Value::Object(object)) {
+        return Err(Violation::new(name, NO_NUL));
+    }
+    Ok(())
 }
 
 const NO_NUL: &str = "must not contain NUL: PostgreSQL cannot store it";
@@ -227,6 +282,7 @@ impl From<Entity> for pb::Entity {
                 size: file.size,
                 r#type: file.file_type,
                 checksum: file.checksum,
+                name: file.name.unwrap_or_default(),
             }),
             version: entity.version,
             create_time: Some(field::timestamp(entity.created_at)),

@@ -8,9 +8,9 @@ use synap_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::convert::{deleted_key, nested};
+use super::convert::{deleted_key, lease, nested, operation_id};
 use crate::{
-    domain::{Attempt, Begun, Change, Intent},
+    domain::{Attempt, Begun, Change, Committed, Deletion, Intent, Started},
     error::Error,
     store::Store,
 };
@@ -41,8 +41,14 @@ impl OperationService for Operations {
         request: Request<pb::CommitOperationRequest>,
     ) -> Result<Response<pb::CommitOperationResponse>, Status> {
         synap_failpoint::hit("commit.before").await;
-        let change = Change::try_from(request.into_inner()).map_err(Error::from)?;
-        let entity = self.store.commit(change).await?;
+        let request = request.into_inner();
+        let entity = if request.create.is_none() && request.delete.is_some() {
+            let deletion = Deletion::try_from(request).map_err(Error::from)?;
+            self.store.delete(deletion).await?
+        } else {
+            let change = Change::try_from(request).map_err(Error::from)?;
+            self.store.commit(change).await?
+        };
         synap_failpoint::hit("commit.effect").await;
         Ok(Response::new(pb::CommitOperationResponse { entity: Some(entity.into()) }))
     }
@@ -64,6 +70,38 @@ impl OperationService for Operations {
         self.store.finish(&finished).await?;
         synap_failpoint::hit("finish.effect").await;
         Ok(Response::new(pb::FinishOperationsResponse {}))
+    }
+
+    async fn get_operation(
+        &self,
+        request: Request<pb::GetOperationRequest>,
+    ) -> Result<Response<pb::GetOperationResponse>, Status> {
+        let pb::GetOperationRequest { user_id, request_id } = request.into_inner();
+        let operation = operation_id(user_id, &request_id).map_err(Error::from)?;
+        let found = self.store.operation(&operation).await?;
+        let outcome = match found.begun {
+            Begun::Started(started) => {
+                Some(pb::get_operation_response::Outcome::Started(started.into()))
+            }
+            Begun::Committed(committed) => {
+                Some(pb::get_operation_response::Outcome::Committed((*committed).into()))
+            }
+            // Only a begin is told so.
+            Begun::InProgress { .. } => None,
+        };
+        let draft = found.draft.unwrap_or_default();
+        Ok(Response::new(pb::GetOperationResponse { outcome, draft }))
+    }
+
+    async fn extend_operation(
+        &self,
+        request: Request<pb::ExtendOperationRequest>,
+    ) -> Result<Response<pb::ExtendOperationResponse>, Status> {
+        let request = request.into_inner();
+        let attempt: Attempt = nested("operation", request.operation).map_err(Error::from)?;
+        let asked = lease(request.lease).map_err(Error::from)?;
+        let lease = self.store.extend(&attempt, asked).await?.try_into().ok();
+        Ok(Response::new(pb::ExtendOperationResponse { lease }))
     }
 
     async fn abort_operation(
@@ -118,22 +156,35 @@ fn claim_limit(limit: i32) -> Result<i64, Error> {
 impl From<Begun> for Outcome {
     fn from(begun: Begun) -> Self {
         match begun {
-            Begun::Started(started) => Self::Started(pb::OperationStarted {
-                operation: Some((&started.attempt).into()),
-                entity_id: started.entity_id.to_string(),
-                key: started.key.to_string(),
-                event_id: started.event_id.to_string(),
-                occur_time: Some(field::timestamp(started.occurred_at)),
-                phase: pb::StoragePhase::from(started.phase).into(),
-            }),
-            Begun::Committed(committed) => Self::Committed(pb::OperationCommitted {
-                entity: Some(committed.entity.into()),
-                done: committed.pending_event.is_none(),
-                pending_event: committed.pending_event.map(Into::into),
-            }),
+            Begun::Started(started) => Self::Started(started.into()),
+            Begun::Committed(committed) => Self::Committed((*committed).into()),
             Begun::InProgress { retry_after } => Self::InProgress(pb::OperationInProgress {
                 retry_after: retry_after.try_into().ok(),
             }),
+        }
+    }
+}
+
+impl From<Started> for pb::OperationStarted {
+    fn from(started: Started) -> Self {
+        Self {
+            operation: Some((&started.attempt).into()),
+            entity_id: started.entity_id.to_string(),
+            key: started.key.map(|key| key.to_string()).unwrap_or_default(),
+            event_id: started.event_id.to_string(),
+            occur_time: Some(field::timestamp(started.occurred_at)),
+            phase: pb::StoragePhase::from(started.phase).into(),
+            lease: started.lease.try_into().ok(),
+        }
+    }
+}
+
+impl From<Committed> for pb::OperationCommitted {
+    fn from(committed: Committed) -> Self {
+        Self {
+            entity: Some(committed.entity.into()),
+            done: committed.pending_event.is_none(),
+            pending_event: committed.pending_event.map(Into::into),
         }
     }
 }

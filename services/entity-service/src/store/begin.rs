@@ -1,10 +1,11 @@
 //! Step 1: the intent.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
-use synap_types::{BlobKey, IdGenerator, UserId};
+use synap_proto::field::Violation;
+use synap_types::{BlobKey, EntityType, IdGenerator, UserId};
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     config::ProtocolArgs,
-    domain::{Attempt, Begun, Committed, Intent, OperationId, Phase, Started},
+    domain::{Attempt, Begun, Committed, Found, Intent, Kind, OperationId, Phase, Started},
     error::Error,
 };
 
@@ -22,28 +23,37 @@ use crate::{
 const BEGIN: &str = "
     INSERT INTO write_operations
         (user_id, request_id, kind, state, epoch, attempt_id, lease_until, fingerprint,
-         entity_type, extension, entity_id, blob_key, event_id, occurred_at)
-    SELECT ($2::text[])[n], ($3::uuid[])[n], 'create', 'PENDING', 1, ($4::uuid[])[n],
-           clock_timestamp() + make_interval(secs => $1), ($5::bytea[])[n],
+         entity_type, extension, entity_id, blob_key, event_id, occurred_at, draft)
+    SELECT ($2::text[])[n], ($3::uuid[])[n], ($11::text[])[n], 'PENDING', 1, ($4::uuid[])[n],
+           clock_timestamp() + make_interval(secs => ($1::float8[])[n]), ($5::bytea[])[n],
            ($6::text[])[n], ($7::text[])[n], ($8::uuid[])[n], ($9::text[])[n], ($10::uuid[])[n],
-           clock_timestamp()
+           clock_timestamp(), ($12::text[])[n]::json
     FROM generate_series(1, cardinality($3::uuid[])) AS n
     ON CONFLICT (user_id, request_id) DO NOTHING
     RETURNING user_id, request_id, occurred_at,
         (SELECT phase FROM storage_phase WHERE only_row) AS phase";
 
-/// The operation that somebody has begun before, held until we know what to do about it.
-const FIND: &str = "
-    SELECT user_id, request_id, state, epoch, attempt_id, fingerprint, entity_type, entity_id,
-           blob_key, event_id, occurred_at, entity_version, event_type, event_data::text,
-           (SELECT phase FROM storage_phase WHERE only_row) AS phase,
-           extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_left
-    FROM write_operations
-    WHERE user_id = $1 AND request_id = $2
-    FOR UPDATE";
+/// The operation as somebody has begun it.
+macro_rules! find {
+    ($lock:literal) => {
+        concat!(
+            "SELECT user_id, request_id, state, epoch, attempt_id, fingerprint, entity_type,
+                    entity_id, blob_key, event_id, occurred_at, entity_version, event_type,
+                    event_data::text, draft::text,
+                    (SELECT phase FROM storage_phase WHERE only_row) AS phase,
+                    extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_left
+             FROM write_operations
+             WHERE user_id = $1 AND request_id = $2 ",
+            $lock
+        )
+    };
+}
+const LOOK_AT: &str = find!("");
+/// Held until we know what to do about it.
+const FIND: &str = find!("FOR UPDATE");
 
-/// The next attempt. The event keeps its id and time; entity and key are fresh, so that whatever
-/// the last attempt still does cannot touch them.
+/// The next attempt. The event keeps its id and time; the key is fresh, and so is the entity of a
+/// create, so that whatever the last attempt still does cannot touch them.
 const TAKE_OVER: &str = "
     UPDATE write_operations
     SET state = 'PENDING', epoch = epoch + 1, attempt_id = $3, entity_id = $4, blob_key = $5,
@@ -62,7 +72,8 @@ pub(super) struct Beginner {
 /// What is decided for an attempt before it is written down.
 struct Plan {
     entity_id: Uuid,
-    key: BlobKey,
+    /// `None` for a deletion.
+    key: Option<BlobKey>,
     event_id: Uuid,
 }
 
@@ -109,17 +120,21 @@ impl Beginner {
             |value: fn(&Intent) -> &str| batch.iter().map(|i| value(i)).collect::<Vec<_>>();
         let fingerprints: Vec<&[u8]> =
             batch.iter().map(|i| i.fingerprint.as_bytes().as_slice()).collect();
+        let lease = |intent: &&Intent| self.times.lease(intent.lease).as_secs_f64();
+        let key = |plan: &Plan| plan.key.as_ref().map(ToString::to_string);
         let rows = sqlx::query(BEGIN)
-            .bind(self.times.operation_lease_secs)
+            .bind(batch.iter().map(lease).collect::<Vec<_>>())
             .bind(column(|i| i.operation.user.as_str()))
             .bind(batch.iter().map(|i| i.operation.request).collect::<Vec<_>>())
             .bind(batch.iter().map(|i| i.attempt_id).collect::<Vec<_>>())
             .bind(fingerprints)
             .bind(column(|i| i.entity_type.as_str()))
-            .bind(column(|i| i.extension.as_str()))
+            .bind(column(|i| i.kind.extension()))
             .bind(plans.iter().map(|p| p.entity_id).collect::<Vec<_>>())
-            .bind(plans.iter().map(|p| p.key.as_str()).collect::<Vec<_>>())
+            .bind(plans.iter().map(key).collect::<Vec<_>>())
             .bind(plans.iter().map(|p| p.event_id).collect::<Vec<_>>())
+            .bind(column(|i| i.kind.name()))
+            .bind(batch.iter().map(|i| i.draft.as_deref()).collect::<Vec<_>>())
             .fetch_all(connection)
             .await?;
 
@@ -133,7 +148,9 @@ impl Beginner {
             let (occurred_at, phase) = inserted.remove(&id)?;
             let attempt = Attempt { operation: intent.operation.clone(), epoch: 1 };
             let Plan { entity_id, key, event_id } = plan;
-            let started = Started { attempt, entity_id, key, event_id, occurred_at, phase };
+            let phase = phase.of(&intent.entity_type);
+            let lease = self.times.lease(intent.lease);
+            let started = Started { attempt, entity_id, key, event_id, occurred_at, phase, lease };
             Some((intent.operation.clone(), started))
         });
         Ok(started.collect())
@@ -179,17 +196,12 @@ impl Beginner {
             return Err(Error::RequestIdReused);
         }
         let begun = match row.try_get("state")? {
-            "COMMITTED" | "DONE" => {
-                let entity = rows::answer(&mut transaction, &row).await?;
-                let pending_event = rows::pending_event(&row)?;
-                Begun::Committed(Box::new(Committed { entity, pending_event }))
-            }
+            "COMMITTED" | "DONE" => committed(&mut transaction, &row).await?,
             "PENDING" if row.try_get::<Uuid, _>("attempt_id")? == intent.attempt_id => {
-                Begun::Started(started(intent, &row)?)
+                Begun::Started(started(&intent.operation, &row)?)
             }
             "PENDING" if row.try_get::<f64, _>("lease_left")? > 0.0 => {
-                let left = row.try_get::<f64, _>("lease_left")?;
-                Begun::InProgress { retry_after: Duration::from_secs_f64(left) }
+                Begun::InProgress { retry_after: rows::lease(row.try_get("lease_left")?) }
             }
             _ => Begun::Started(self.take_over(&mut transaction, intent, &row).await?),
         };
@@ -203,16 +215,17 @@ impl Beginner {
         intent: &Intent,
         row: &PgRow,
     ) -> Result<Started, Error> {
-        let old_key: &str = row.try_get("blob_key")?;
+        let old_key: Option<&str> = row.try_get("blob_key")?;
         rows::give_up_key(connection, old_key, self.times.blob_settle_secs).await?;
         let plan = self.plan(intent)?;
+        let lease = self.times.lease(intent.lease);
         let epoch = sqlx::query_scalar(TAKE_OVER)
             .bind(intent.operation.user.as_str())
             .bind(intent.operation.request)
             .bind(intent.attempt_id)
             .bind(plan.entity_id)
-            .bind(plan.key.as_str())
-            .bind(self.times.operation_lease_secs)
+            .bind(plan.key.as_ref().map(BlobKey::as_str))
+            .bind(lease.as_secs_f64())
             .fetch_one(connection)
             .await?;
         Ok(Started {
@@ -221,29 +234,74 @@ impl Beginner {
             key: plan.key,
             event_id: row.try_get("event_id")?,
             occurred_at: row.try_get("occurred_at")?,
-            phase: rows::phase(row)?,
+            phase: rows::phase(row)?.of(&intent.entity_type),
+            lease,
         })
     }
 
     fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
+        let event_id = self.ids.next_id();
+        let extension = match &intent.kind {
+            Kind::Create { extension } => extension,
+            Kind::Delete { entity_id } => {
+                return Ok(Plan { entity_id: *entity_id, key: None, event_id });
+            }
+        };
         let entity_id = self.ids.next_id();
         let user: &UserId = &intent.operation.user;
-        let key =
-            BlobKey::build(user, &intent.entity_type, &entity_id.to_string(), &intent.extension)
-                .map_err(|why| synap_proto::field::Violation::new("extension", why))?;
-        Ok(Plan { entity_id, key, event_id: self.ids.next_id() })
+        let key = BlobKey::build(user, &intent.entity_type, &entity_id.to_string(), extension)
+            .map_err(|why| Violation::new("extension", why))?;
+        Ok(Plan { entity_id, key: Some(key), event_id })
+    }
+
+    /// What became of an operation, for those who did not begin it. `None` if it was given up, or
+    /// nobody knows it.
+    pub(super) async fn look_at(&self, operation: &OperationId) -> Result<Option<Found>, Error> {
+        let mut connection = self.database.acquire().await?;
+        let found = sqlx::query(LOOK_AT)
+            .bind(operation.user.as_str())
+            .bind(operation.request)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(row) = found else { return Ok(None) };
+        let begun = match row.try_get("state")? {
+            "PENDING" => Begun::Started(started(operation, &row)?),
+            "COMMITTED" | "DONE" => committed(&mut connection, &row).await?,
+            _ => return Ok(None),
+        };
+        Ok(Some(Found { begun, draft: row.try_get("draft")? }))
     }
 }
 
-/// The attempt as it was written down: the reply to its begin was lost.
-fn started(intent: &Intent, row: &PgRow) -> Result<Started, Error> {
-    let key: String = row.try_get("blob_key")?;
+impl Kind {
+    fn extension(&self) -> &str {
+        match self {
+            Self::Create { extension } => extension,
+            Self::Delete { .. } => "",
+        }
+    }
+}
+
+/// The answer that was given then, and the event while it is pending.
+async fn committed(connection: &mut PgConnection, row: &PgRow) -> Result<Begun, Error> {
+    let entity = rows::answer(connection, row).await?;
+    let pending_event = rows::pending_event(row)?;
+    Ok(Begun::Committed(Box::new(Committed { entity, pending_event })))
+}
+
+/// The newest attempt, as it was written down.
+fn started(operation: &OperationId, row: &PgRow) -> Result<Started, Error> {
+    let corrupt = |why: &dyn fmt::Display| rows::corrupt("write_operations", why);
+    let key: Option<String> = row.try_get("blob_key")?;
+    let entity_type = EntityType::parse(row.try_get::<&str, _>("entity_type")?);
+    let entity_type = entity_type.map_err(|why| corrupt(&why))?;
     Ok(Started {
-        attempt: Attempt { operation: intent.operation.clone(), epoch: row.try_get("epoch")? },
+        attempt: Attempt { operation: operation.clone(), epoch: row.try_get("epoch")? },
         entity_id: row.try_get("entity_id")?,
-        key: BlobKey::parse(key).map_err(|why| rows::corrupt("write_operations", why))?,
+        key: key.map(BlobKey::parse).transpose().map_err(|why| corrupt(&why))?,
         event_id: row.try_get("event_id")?,
         occurred_at: row.try_get("occurred_at")?,
-        phase: rows::phase(row)?,
+        phase: rows::phase(row)?.of(&entity_type),
+        lease: rows::lease(row.try_get("lease_left")?),
     })
 }

@@ -1,4 +1,4 @@
-//! Step 3: the pivot.
+//! Step 3: the pivot of a create.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,8 @@ const PIVOT: &str = "
                ($8::text[])[n] AS tags, ($9::text[])[n] AS file_url, ($10::text[])[n] AS file_path,
                ($11::int8[])[n] AS file_size, ($12::text[])[n] AS file_type,
                ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
-               ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data
+               ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data,
+               ($18::text[])[n] AS file_name
         FROM generate_series(1, cardinality($3::uuid[])) AS n
     ),
     pivot AS (
@@ -42,25 +43,29 @@ const PIVOT: &str = "
             updated_at = clock_timestamp()
         FROM input i
         WHERE o.user_id = i.user_id AND o.request_id = i.request_id
-          AND o.epoch = i.epoch AND o.state = $17
+          AND o.epoch = i.epoch AND o.state = $17 AND o.kind = 'create'
           AND (i.file_path IS NULL OR i.file_path = o.blob_key)
-          AND i.phase = (SELECT phase FROM storage_phase WHERE only_row)
+          AND i.phase = CASE o.entity_type WHEN 'file' THEN 'object_only'
+                        ELSE (SELECT phase FROM storage_phase WHERE only_row) END
         RETURNING o.user_id, o.request_id, o.entity_id, o.entity_type, o.occurred_at, i.title,
             i.preview, ARRAY(SELECT jsonb_array_elements_text(i.tags::jsonb)) AS tags,
-            i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.content_block
+            i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.file_name,
+            i.content_block
     ),
     entity AS (
         INSERT INTO entities (id, user_id, type, title, preview, tags, version, created_at,
-                              updated_at, file_url, file_path, file_size, file_type, checksum)
+                              updated_at, file_url, file_path, file_size, file_type, checksum,
+                              file_name)
         SELECT entity_id, user_id, entity_type, title, preview, tags, 1, occurred_at,
-               occurred_at, file_url, file_path, file_size, file_type, checksum
+               occurred_at, file_url, file_path, file_size, file_type, checksum, file_name
         FROM pivot
     ),
     revision AS (
         INSERT INTO entity_revisions (entity_id, version, user_id, title, preview, tags, file_url,
-                                      file_path, file_size, file_type, checksum, created_at)
+                                      file_path, file_size, file_type, checksum, file_name,
+                                      created_at)
         SELECT entity_id, 1, user_id, title, preview, tags, file_url, file_path, file_size,
-               file_type, checksum, occurred_at
+               file_type, checksum, file_name, occurred_at
         FROM pivot
     ),
     block AS (
@@ -74,7 +79,7 @@ const PIVOT: &str = "
 
 /// What stands in the way of a commit that did nothing.
 const FIND: &str = "
-    SELECT user_id, state, epoch, committed_epoch, entity_id, entity_version, blob_key
+    SELECT user_id, kind, state, epoch, committed_epoch, entity_id, entity_version, blob_key
     FROM write_operations
     WHERE user_id = $1 AND request_id = $2";
 
@@ -177,6 +182,7 @@ impl Committer {
             .bind(text(|c| Some(&c.event.event_type)))
             .bind(text(|c| Some(&c.event.data)))
             .bind("PENDING")
+            .bind(file(|f| f.name.as_deref()))
             .fetch_all(connection)
             .await?;
 
@@ -214,6 +220,9 @@ async fn explain(connection: &mut PgConnection, change: &Change) -> Result<Entit
     }
     if row.try_get::<&str, _>("state")? != "PENDING" || row.try_get::<i64, _>("epoch")? != *epoch {
         return Err(Error::Fenced);
+    }
+    if row.try_get::<&str, _>("kind")? != "create" {
+        return Err(Violation::new("create", "is not what the operation was begun for").into());
     }
     let key: &str = row.try_get("blob_key")?;
     if change.create.file.as_ref().is_some_and(|file| file.path != key) {

@@ -11,8 +11,8 @@ use crate::{domain::Entity, error::Error};
 /// be missing or older.
 const GET: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
-           e.file_size, e.file_type, e.checksum, e.version, e.created_at, e.updated_at,
-           e.deleted_at, b.content AS content_block
+           e.file_size, e.file_type, e.checksum, e.file_name, e.version, e.created_at,
+           e.updated_at, e.deleted_at, b.content AS content_block
     FROM entities e
     LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND (e.file_path IS NULL
         OR (SELECT phase FROM storage_phase WHERE only_row) = 'legacy')
@@ -20,7 +20,8 @@ const GET: &str = "
 
 impl Store {
     /// Reads one entity of one user, and its body from content_blocks if that is asked for and
-    /// the entity has no file, or the phase is `legacy`. `None` if there is none, it is deleted, or it is another user's.
+    /// the entity has no file, or the phase is `legacy`. `None` if there is none, it is deleted, or
+    /// it is another user's.
     ///
     /// # Errors
     /// The database's.

@@ -4,6 +4,7 @@
 mod begin;
 mod commit;
 mod database;
+mod delete;
 mod entities;
 mod recovery;
 mod rows;
@@ -22,7 +23,7 @@ use database::{Database, Job, in_time};
 
 use crate::{
     config::ProtocolArgs,
-    domain::{Begun, Change, Entity, Intent, OperationId},
+    domain::{Begun, Change, Entity, Found, Intent, OperationId},
     error::Error,
 };
 
@@ -33,6 +34,7 @@ type Grouped<Work, Out> = Arc<GroupCommit<OperationId, Job<Work>, Out, Error>>;
 pub struct Store {
     database: Database,
     times: ProtocolArgs,
+    beginner: Beginner,
     committer: Committer,
     begins: Grouped<Intent, Begun>,
     commits: Grouped<Change, Entity>,
@@ -48,14 +50,17 @@ impl Store {
         };
         let database = Database::new(pool);
         let beginner = Beginner { database: database.clone(), times, ids };
-        let begins = GroupCommit::new(
-            options,
-            |job: &Job<Intent>| job.work().operation.clone(),
-            move |batch| {
-                let beginner = beginner.clone();
-                async move { beginner.begin_all(batch).await }
-            },
-        );
+        let begins = {
+            let beginner = beginner.clone();
+            GroupCommit::new(
+                options,
+                |job: &Job<Intent>| job.work().operation.clone(),
+                move |batch| {
+                    let beginner = beginner.clone();
+                    async move { beginner.begin_all(batch).await }
+                },
+            )
+        };
         let committer = Committer { database: database.clone(), times };
         let commits = {
             let committer = committer.clone();
@@ -68,7 +73,8 @@ impl Store {
                 },
             )
         };
-        Self { database, times, committer, begins: Arc::new(begins), commits: Arc::new(commits) }
+        let (begins, commits) = (Arc::new(begins), Arc::new(commits));
+        Self { database, times, beginner, committer, begins, commits }
     }
 
     /// Step 1 of the write protocol: records the intent, or says what became of it.
@@ -80,7 +86,16 @@ impl Store {
         in_time(intent, async |job| self.begins.submit(job).await).await
     }
 
-    /// Step 3, the pivot: makes the write true in one transaction. Repeating a commit that went
+    /// What became of an operation, for those who did not begin it.
+    ///
+    /// # Errors
+    /// [`Error::OperationNotFound`] if it was given up, or nobody knows it.
+    #[tracing::instrument(name = "db.operation.get", skip_all, err(level = "debug"))]
+    pub async fn operation(&self, operation: &OperationId) -> Result<Found, Error> {
+        self.beginner.look_at(operation).await?.ok_or(Error::OperationNotFound)
+    }
+
+    /// Step 3, the pivot of a create: makes the write true in one transaction. Repeating a commit that went
     /// through succeeds.
     ///
     /// # Errors

@@ -11,10 +11,15 @@ use crate::{domain::Claimed, error::Error};
 /// Committed ones are handed out, at longer and longer intervals while the event store is away.
 /// What is due is compared with the time of the statement: no index can be asked for a clock that
 /// goes on while it is read.
+/// The events of one entity come in the order of its versions: a later one waits, under no lease of
+/// its own, until the one before it is appended.
 const CLAIM: &str = "
     WITH due AS (
-        SELECT user_id, request_id FROM write_operations
+        SELECT user_id, request_id FROM write_operations w
         WHERE state IN ('PENDING', 'COMMITTED') AND lease_until < statement_timestamp()
+          AND NOT EXISTS (SELECT FROM write_operations earlier
+                          WHERE earlier.state = 'COMMITTED' AND earlier.entity_id = w.entity_id
+                            AND earlier.entity_version < w.entity_version)
         ORDER BY lease_until
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -35,7 +40,7 @@ const CLAIM: &str = "
     given_up AS (
         INSERT INTO blob_gc (key, not_before, settled_at)
         SELECT blob_key, clock_timestamp(), clock_timestamp() + make_interval(secs => $3)
-        FROM claimed WHERE state = 'ABORTED'
+        FROM claimed WHERE state = 'ABORTED' AND blob_key IS NOT NULL
         ON CONFLICT (key) DO NOTHING
     )
     SELECT * FROM claimed";

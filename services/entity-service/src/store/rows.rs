@@ -1,6 +1,6 @@
 //! How rows become what the domain speaks of; shared by the use cases.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use synap_types::UserId;
@@ -20,16 +20,18 @@ const GIVE_UP_KEY: &str = "
 /// The entity as the operation wrote it, whatever became of it since.
 const ANSWER: &str = "
     SELECT r.entity_id AS id, r.user_id, e.type, r.title, r.preview, r.tags, r.file_url,
-           r.file_path, r.file_size, r.file_type, r.checksum, r.version, e.created_at,
-           r.created_at AS updated_at, NULL::timestamptz AS deleted_at
+           r.file_path, r.file_size, r.file_type, r.checksum, r.file_name, r.version, e.created_at,
+           r.created_at AS updated_at, r.deleted_at
     FROM entity_revisions r JOIN entities e ON e.id = r.entity_id
     WHERE r.entity_id = $1 AND r.version = $2 AND r.user_id = $3";
 
+/// Gives up the key of an attempt, if it had one.
 pub(super) async fn give_up_key(
     connection: &mut PgConnection,
-    key: &str,
+    key: Option<&str>,
     settle_secs: f64,
 ) -> Result<(), Error> {
+    let Some(key) = key else { return Ok(()) };
     sqlx::query(GIVE_UP_KEY).bind(key).bind(settle_secs).execute(connection).await?;
     Ok(())
 }
@@ -59,6 +61,7 @@ pub(super) fn entity(row: &PgRow) -> Result<Entity, Error> {
             size: row.try_get::<Option<i64>, _>("file_size")?.unwrap_or_default(),
             file_type: row.try_get::<Option<String>, _>("file_type")?.unwrap_or_default(),
             checksum: row.try_get::<Option<String>, _>("checksum")?.unwrap_or_default(),
+            name: row.try_get("file_name")?,
         }),
     };
     Ok(Entity {
@@ -96,6 +99,11 @@ pub(super) fn pending_event(row: &PgRow) -> Result<Option<PendingEvent>, Error> 
             data: row.try_get("event_data")?,
         },
     }))
+}
+
+/// What is left of a lease, in seconds of the database's clock.
+pub(super) fn lease(left: f64) -> Duration {
+    Duration::try_from_secs_f64(left).unwrap_or_default()
 }
 
 /// Rows are locked in this order by whoever locks several.

@@ -1,4 +1,7 @@
-//! How an operation ends: finished after its event is appended, or given up before its pivot.
+//! How an attempt goes on or ends: under a longer lease, finished after its event is appended, or
+//! given up before its pivot.
+
+use std::time::Duration;
 
 use sqlx::{Connection as _, Row as _};
 use uuid::Uuid;
@@ -16,6 +19,13 @@ const FINISH: &str = "
     SET state = 'DONE', updated_at = clock_timestamp()
     FROM unnest($1::text[], $2::uuid[]) AS i (user_id, request_id)
     WHERE o.user_id = i.user_id AND o.request_id = i.request_id AND o.state = $3";
+
+/// An end that is later already stays: two may hold the same attempt.
+const EXTEND: &str = "
+    UPDATE write_operations
+    SET lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => $4))
+    WHERE user_id = $1 AND request_id = $2 AND epoch = $3 AND state = $5
+    RETURNING extract(epoch FROM lease_until - clock_timestamp())::float8";
 
 const FIND: &str = "
     SELECT state, epoch, blob_key FROM write_operations
@@ -45,6 +55,27 @@ impl Store {
             .execute(&mut *self.database.acquire().await?)
             .await?;
         Ok(())
+    }
+
+    /// Moves the end of an attempt's lease away, and tells how long it has from now.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if the attempt can no longer commit, or already has.
+    #[tracing::instrument(name = "db.operation.extend", skip_all, err(level = "debug"))]
+    pub async fn extend(
+        &self,
+        attempt: &Attempt,
+        lease: Option<Duration>,
+    ) -> Result<Duration, Error> {
+        let left: Option<f64> = sqlx::query_scalar(EXTEND)
+            .bind(attempt.operation.user.as_str())
+            .bind(attempt.operation.request)
+            .bind(attempt.epoch)
+            .bind(self.times.lease(lease).as_secs_f64())
+            .bind("PENDING")
+            .fetch_optional(&mut *self.database.acquire().await?)
+            .await?;
+        left.map(rows::lease).ok_or(Error::Fenced)
     }
 
     /// Gives up an attempt before its pivot: it cannot commit any more, and its key will be
@@ -80,7 +111,7 @@ impl Store {
             "PENDING" if row.try_get::<i64, _>("epoch")? == attempt.epoch => {}
             _ => return Ok(()),
         }
-        let key: &str = row.try_get("blob_key")?;
+        let key: Option<&str> = row.try_get("blob_key")?;
         rows::give_up_key(&mut transaction, key, self.times.blob_settle_secs).await?;
         sqlx::query(ABORT).bind(user.as_str()).bind(request).execute(&mut *transaction).await?;
         transaction.commit().await?;

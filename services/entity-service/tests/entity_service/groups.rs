@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 use synap_entity_service::{
-    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, OperationId, Phase},
+    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, Kind, OperationId, Phase},
     error::Error,
     store::Store,
 };
@@ -14,8 +14,8 @@ use synap_testkit::postgres::TestDatabase;
 use synap_types::{Checksum, EntityType, IdGenerator as _, SystemIds, UserId};
 
 use crate::support::{
-    Rows, Running, begin_request, commit_request, config, database, execute, id, operation, rows,
-    service, set_phase,
+    Rows, Running, assert_same_attempt, begin_request, commit_request, config, database, execute,
+    id, operation, rows, service, set_phase,
 };
 
 /// A store in this very runtime: while the test does not wait, no batch begins.
@@ -34,7 +34,9 @@ fn intent() -> Intent {
         attempt_id: SystemIds.next_id(),
         fingerprint: Checksum::of(b"request"),
         entity_type: EntityType::note(),
-        extension: "md".to_owned(),
+        kind: Kind::Create { extension: "md".to_owned() },
+        lease: None,
+        draft: None,
     }
 }
 
@@ -151,8 +153,8 @@ async fn a_begin_that_the_database_refuses_fails_alone() {
     execute(&database.pool, poison).await;
     let store = store(&database);
     let extension = |number| if number == 20 { "poison" } else { "md" };
-    let begins =
-        (0..64).map(|n| store.begin(Intent { extension: extension(n).to_owned(), ..intent() }));
+    let kind = |number| Kind::Create { extension: extension(number).to_owned() };
+    let begins = (0..64).map(|n| store.begin(Intent { kind: kind(n), ..intent() }));
     let begun = join_all(begins).await;
     for (number, outcome) in begun.into_iter().enumerate() {
         assert_eq!(outcome.is_ok(), number != 20, "{outcome:?}");
@@ -194,7 +196,7 @@ async fn replicas_that_get_the_same_writes_do_not_stand_in_each_others_way() {
             else {
                 panic!("not started");
             };
-            assert_eq!(one, same);
+            assert_same_attempt(&one, &same);
         }
     }
     assert_eq!(rows(&database.pool).await.write_operations, 64);

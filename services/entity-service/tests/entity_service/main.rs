@@ -6,6 +6,7 @@ mod configuration;
 mod content;
 mod faults;
 mod fencing;
+mod files;
 mod groups;
 mod legacy;
 mod migrations;

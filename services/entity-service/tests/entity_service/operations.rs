@@ -8,14 +8,21 @@ use synap_rpc::RpcError;
 use tonic::Code;
 
 use crate::support::{
-    EVENT_DATA, Rows, assert_fenced, assert_refused, begin_request, commit_request, deletions,
-    execute, expire_leases, id, operation, rows, service,
+    EVENT_DATA, Rows, assert_fenced, assert_refused, assert_same_attempt, begin_request,
+    commit_request, deletions, execute, expire_leases, id, operation, rows, service,
 };
 
 fn committed(outcome: Outcome) -> pb::OperationCommitted {
     match outcome {
         Outcome::Committed(committed) => committed,
         other => panic!("not committed: {other:?}"),
+    }
+}
+
+fn started(outcome: Outcome) -> pb::OperationStarted {
+    match outcome {
+        Outcome::Started(started) => started,
+        other => panic!("not started: {other:?}"),
     }
 }
 
@@ -121,8 +128,8 @@ async fn a_repeat_while_the_first_is_under_way_is_told_to_wait() {
 async fn a_begin_whose_reply_was_lost_gets_the_same_attempt() {
     let (database, running) = service(&[]).await;
     let request = begin_request("ada", &id());
-    let first = running.api.begin(request.clone()).await.unwrap();
-    assert_eq!(running.api.begin(request).await.unwrap(), first);
+    let first = started(running.api.begin(request.clone()).await.unwrap());
+    assert_same_attempt(&first, &started(running.api.begin(request).await.unwrap()));
     assert_eq!(rows(&database.pool).await.write_operations, 1);
     assert_eq!(deletions(&database.pool).await, [""; 0]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use sqlx::PgPool;
 use synap_entity_service::{
-    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, OperationId, Phase},
+    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, Kind, OperationId, Phase},
     store::Store,
 };
 use synap_postgres::connect_pool;
@@ -29,7 +29,9 @@ fn intent() -> Intent {
         attempt_id: SystemIds.next_id(),
         fingerprint: Checksum::of(b"request"),
         entity_type: EntityType::note(),
-        extension: "md".to_owned(),
+        kind: Kind::Create { extension: "md".to_owned() },
+        lease: None,
+        draft: None,
     }
 }
 

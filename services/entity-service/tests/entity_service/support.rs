@@ -149,6 +149,28 @@ impl Api {
         Ok(())
     }
 
+    pub(crate) async fn operation(
+        &self,
+        user: &str,
+        request: &str,
+    ) -> Answer<pb::GetOperationResponse> {
+        let request =
+            pb::GetOperationRequest { user_id: user.to_owned(), request_id: request.to_owned() };
+        Ok(self.operations().get_operation(request).await?.into_inner())
+    }
+
+    /// Extends an attempt by seconds, and returns how many it has.
+    pub(crate) async fn extend(
+        &self,
+        operation: Option<pb::OperationRef>,
+        seconds: i64,
+    ) -> Answer<i64> {
+        let lease = Some(prost_types::Duration { seconds, nanos: 0 });
+        let request = pb::ExtendOperationRequest { operation, lease };
+        let answer = self.operations().extend_operation(request).await?.into_inner();
+        Ok(answer.lease.unwrap().seconds)
+    }
+
     pub(crate) async fn claim(&self, limit: i32) -> Answer<pb::ClaimOperationsResponse> {
         let request = pb::ClaimOperationsRequest { limit };
         Ok(self.operations().claim_operations(request).await?.into_inner())
@@ -197,6 +219,7 @@ pub(crate) fn begin_request(user: &str, request: &str) -> pb::BeginOperationRequ
         entity_type: "note".to_owned(),
         extension: "md".to_owned(),
         attempt_id: id(),
+        ..pb::BeginOperationRequest::default()
     }
 }
 
@@ -213,6 +236,7 @@ pub(crate) fn commit_request(
         size: i64::try_from(body.len()).unwrap(),
         r#type: "markdown".to_owned(),
         checksum: Checksum::of(body.as_bytes()).to_string(),
+        name: String::new(),
     };
     pb::CommitOperationRequest {
         operation: started.operation.clone(),
@@ -228,6 +252,7 @@ pub(crate) fn commit_request(
             r#type: "entity.created".to_owned(),
             data: EVENT_DATA.to_owned(),
         }),
+        delete: None,
     }
 }
 
@@ -238,6 +263,15 @@ pub(crate) const EVENT_DATA: &str = r#"{"z":1e2, "a" : -0.0,"size":1234567890123
 pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Answer<T>, code: Code, reason: &str) {
     let error = answer.unwrap_err();
     assert_eq!((error.code, error.reason.as_str()), (code, reason), "{error:?}");
+}
+
+/// The same attempt, whatever is left of its lease.
+#[track_caller]
+pub(crate) fn assert_same_attempt(one: &pb::OperationStarted, other: &pb::OperationStarted) {
+    let lease = None;
+    let without_lease =
+        |started: &pb::OperationStarted| pb::OperationStarted { lease, ..started.clone() };
+    assert_eq!(without_lease(one), without_lease(other));
 }
 
 #[track_caller]

@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// An event of one entity, as the pivot decided it.
 #[derive(Debug, Clone)]
-pub(crate) struct NoteEvent {
+pub(crate) struct EntityEvent {
     /// The key of idempotency: appending it twice is appending it once.
     pub(crate) event_id: Uuid,
     pub(crate) user_id: String,
@@ -42,7 +42,7 @@ impl EventClient {
     }
 
     /// Step 4: appends one event, once however often it is called.
-    pub(crate) async fn append(&self, event: &NoteEvent) -> Result<(), Error> {
+    pub(crate) async fn append(&self, event: &EntityEvent) -> Result<(), Error> {
         retry(|| {
             let request = AppendEventsRequest { appends: vec![event.into()] };
             let mut stub = self.stub.clone();
@@ -53,8 +53,8 @@ impl EventClient {
     }
 }
 
-impl From<&NoteEvent> for StreamAppend {
-    fn from(event: &NoteEvent) -> Self {
+impl From<&EntityEvent> for StreamAppend {
+    fn from(event: &EntityEvent) -> Self {
         Self {
             aggregate_type: event.entity_type.clone(),
             aggregate_id: event.entity_id.to_string(),

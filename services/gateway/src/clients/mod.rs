@@ -8,9 +8,12 @@ mod event;
 use prost_types::Timestamp;
 use synap_proto::field;
 
-pub(crate) use content::ContentClient;
-pub(crate) use entity::{Attempt, Begun, Change, EntityClient, Intent, OperationId};
-pub(crate) use event::{EventClient, NoteEvent};
+pub(crate) use content::{BodyStream, ContentClient, SignedUrl};
+pub(crate) use entity::{
+    Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, OperationId,
+    What,
+};
+pub(crate) use event::{EntityEvent, EventClient};
 
 use crate::error::Error;
 

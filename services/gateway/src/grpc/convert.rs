@@ -2,38 +2,70 @@
 
 use synap_proto::{field, gateway as pb};
 
-use crate::{domain::Note, saga::Created};
+use crate::{
+    domain::{Entity, Note, StoredFile},
+    saga::Written,
+};
 
 impl From<Note> for pb::Note {
-    fn from(note: Note) -> Self {
-        let etag = note.etag();
-        let file = note.file;
-        let text = |value: fn(&crate::domain::File) -> &String| {
+    fn from(Note { entity, content }: Note) -> Self {
+        let etag = entity.etag();
+        let file = entity.file;
+        let text = |value: fn(&StoredFile) -> &String| {
             file.as_ref().map(value).cloned().unwrap_or_default()
         };
         Self {
-            id: note.id.to_string(),
-            user_id: note.user_id,
-            title: note.title,
-            preview: note.preview,
-            content: note.content.unwrap_or_default(),
-            tags: note.tags,
+            id: entity.id.to_string(),
+            user_id: entity.user_id,
+            title: entity.title,
+            preview: entity.preview,
+            content: content.unwrap_or_default(),
+            tags: entity.tags,
             file_url: text(|file| &file.url),
             file_path: text(|file| &file.path),
             file_size: file.as_ref().map_or(0, |file| file.size),
             file_type: text(|file| &file.kind),
             checksum: text(|file| &file.checksum),
-            version: note.version,
+            version: entity.version,
             etag,
-            create_time: Some(field::timestamp(note.created_at)),
-            update_time: Some(field::timestamp(note.updated_at)),
-            delete_time: note.deleted_at.map(field::timestamp),
+            create_time: Some(field::timestamp(entity.created_at)),
+            update_time: Some(field::timestamp(entity.updated_at)),
+            delete_time: entity.deleted_at.map(field::timestamp),
         }
     }
 }
 
-impl From<Created> for pb::CreateNoteResponse {
-    fn from(created: Created) -> Self {
-        Self { note: Some(created.note.into()), event_pending: created.event_pending }
+impl From<Written> for pb::CreateNoteResponse {
+    fn from(written: Written) -> Self {
+        let note = Note { entity: written.entity, content: None };
+        Self { note: Some(note.into()), event_pending: written.event_pending }
+    }
+}
+
+impl From<Entity> for pb::File {
+    fn from(entity: Entity) -> Self {
+        let etag = entity.etag();
+        let file = entity.file;
+        let text = |value: fn(&StoredFile) -> &str| {
+            file.as_ref().map_or_else(String::new, |file| value(file).to_owned())
+        };
+        Self {
+            id: entity.id.to_string(),
+            user_id: entity.user_id,
+            title: entity.title,
+            file_name: text(|file| &file.name),
+            content_type: text(StoredFile::media_type),
+            tags: entity.tags,
+            file_url: text(|file| &file.url),
+            file_path: text(|file| &file.path),
+            file_size: file.as_ref().map_or(0, |file| file.size),
+            file_type: text(|file| &file.kind),
+            checksum: text(|file| &file.checksum),
+            version: entity.version,
+            etag,
+            create_time: Some(field::timestamp(entity.created_at)),
+            update_time: Some(field::timestamp(entity.updated_at)),
+            delete_time: entity.deleted_at.map(field::timestamp),
+        }
     }
 }

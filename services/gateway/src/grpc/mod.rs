@@ -1,11 +1,14 @@
 //! One file per gRPC service; a handler only validates, calls, and maps.
 
 mod convert;
+mod files;
 mod notes;
 
-pub(crate) use notes::Notes;
 use synap_types::UserId;
 use tonic::Request;
+
+pub(crate) use files::{Files, LONG_CALLS};
+pub(crate) use notes::Notes;
 
 use crate::error::Error;
 

@@ -107,7 +107,10 @@ pub(super) async fn create(
             request_id: input.request_id,
         };
         let created = api.create(user, request).await?;
-        Ok(CreateOutput { note: created.note.into(), event_pending: created.event_pending })
+        Ok(CreateOutput {
+            note: Note { entity: created.entity, content: None }.into(),
+            event_pending: created.event_pending,
+        })
     };
     respond(uri.path(), answer.await)
 }
@@ -160,7 +163,7 @@ fn get_input(query: &str) -> Result<GetInput, Error> {
 }
 
 impl From<Note> for NoteOutput {
-    fn from(note: Note) -> Self {
+    fn from(Note { entity: note, content }: Note) -> Self {
         let etag = note.etag();
         let (url, path, size, file_type, checksum) = match note.file {
             Some(file) => (
@@ -180,7 +183,7 @@ impl From<Note> for NoteOutput {
             user_id: note.user_id,
             title: note.title,
             preview: note.preview,
-            content: note.content,
+            content,
             tags: note.tags,
             file_url: url,
             file_path: path,

@@ -6,7 +6,7 @@
 //! 1. **Begin** (entity-service): the intent is written down, with the entity's id, the key of its
 //!    body, and the id and time of its event. Whoever repeats the request finds it.
 //! 2. **Put** (content-service): the body, under a key that was never used.
-//! 3. **Commit** (entity-service): one transaction makes the note true, unless the attempt was
+//! 3. **Commit** (entity-service): one transaction makes the write true, unless the attempt was
 //!    taken over.
 //! 4. **Append** (event-service): the event, idempotent by its id.
 //! 5. **Finish** (entity-service): the operation is done; later, and many at once.
@@ -15,18 +15,26 @@
 //! still success, with `event_pending`: the outcome was decided at step 3, and recovery appends.
 
 mod create_note;
+mod delete_file;
+mod direct_upload;
 mod finisher;
+mod lease;
+mod upload_file;
 
 use std::{sync::Arc, time::Duration};
 
 use synap_rpc::deadline;
 use synap_types::IdGenerator;
 
-pub use create_note::Created;
+pub(crate) use direct_upload::UploadUrl;
 pub(crate) use finisher::Finisher;
 
 use crate::{
-    clients::{Attempt, ContentClient, EntityClient, EventClient, NoteEvent, OperationId},
+    clients::{
+        Attempt, Begun, Change, Committed, ContentClient, EntityClient, EntityEvent, EventClient,
+        Intent, OperationId,
+    },
+    domain::Entity,
     error::Error,
 };
 
@@ -49,10 +57,94 @@ pub(crate) struct Saga {
     pub(crate) append_timeout: Duration,
 }
 
+/// What one kind of write does between its begin and its pivot.
+trait Write: Send {
+    /// Step 2: brings about everything that the pivot makes true, and says what that is. Called
+    /// once for each attempt.
+    fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+    ) -> impl Future<Output = Result<Change, Error>> + Send;
+}
+
+/// A write that is durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// The entity as it was written.
+    pub(crate) entity: Entity,
+    /// Whether its event is still to be appended.
+    pub(crate) event_pending: bool,
+    /// Whether another call did it, and this is its answer.
+    pub(crate) replayed: bool,
+}
+
 impl Saga {
+    /// A write from its first step to its last. A repeat of the same operation gets the first
+    /// answer.
+    async fn run(&self, intent: &Intent, write: &mut impl Write) -> Result<Written, Error> {
+        let mut poll = FIRST_POLL;
+        loop {
+            // 1 Begin
+            synap_failpoint::hit("gateway.begin.before").await;
+            let begun = self.entity.begin(intent, self.ids.next_id()).await?;
+            synap_failpoint::hit("gateway.begin.after").await;
+            match begun {
+                Begun::Started(attempt) => match self.attempt(&attempt, write).await {
+                    Ok(written) => return Ok(written),
+                    // Taken over: the operation itself knows what became of it.
+                    Err(error) if error.is_fenced() => {}
+                    Err(error) => {
+                        if self.give_up(&attempt).await {
+                            return Err(error);
+                        }
+                    }
+                },
+                Begun::Committed(committed) => {
+                    return Ok(self.replay(&intent.operation, *committed).await);
+                }
+                Begun::InProgress { retry_after } => Self::wait(&mut poll, retry_after).await?,
+            }
+        }
+    }
+
+    /// Steps 2 to 5 of an attempt that is ours.
+    async fn attempt(&self, attempt: &Attempt, write: &mut impl Write) -> Result<Written, Error> {
+        // 2 Put
+        let change = write.prepare(self, attempt).await?;
+
+        // 3 Commit: the pivot
+        synap_failpoint::hit("gateway.commit.before").await;
+        let entity = self.entity.commit(attempt, &change).await?;
+        synap_failpoint::hit("gateway.commit.after").await;
+
+        // 4 Append, 5 Finish
+        let event = EntityEvent {
+            event_id: attempt.event_id,
+            user_id: entity.user_id.clone(),
+            entity_type: entity.entity_type.clone(),
+            entity_id: attempt.entity_id,
+            version: entity.version.into(),
+            event_type: change.event_type.to_owned(),
+            occurred_at: attempt.occurred_at,
+            data: change.event_data,
+        };
+        let event_pending = self.roll_forward(&attempt.operation, &event).await;
+        Ok(Written { entity, event_pending, replayed: false })
+    }
+
+    /// The answer of a write that has happened before; its event is appended if it may be missing.
+    async fn replay(&self, operation: &OperationId, committed: Committed) -> Written {
+        let event_pending = match &committed.pending_event {
+            Some(event) => self.roll_forward(operation, event).await,
+            None => false,
+        };
+        Written { entity: committed.entity, event_pending, replayed: true }
+    }
+
     /// Steps 4 and 5. Returns whether the event is still pending: after the pivot nothing is an
     /// error any more.
-    async fn roll_forward(&self, operation: &OperationId, event: &NoteEvent) -> bool {
+    async fn roll_forward(&self, operation: &OperationId, event: &EntityEvent) -> bool {
         synap_failpoint::hit("gateway.append.before").await;
         let left = deadline::remaining().map(|left| left.saturating_sub(ANSWER_MARGIN));
         let limit = left.map_or(self.append_timeout, |left| left.min(self.append_timeout));

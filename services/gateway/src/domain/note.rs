@@ -1,100 +1,53 @@
 //! Notes, and what a new one must be.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use synap_proto::{
-    field::{self, Checked, Violation},
+    field::{Checked, Violation},
     gateway::CreateNoteRequest,
 };
-use synap_types::{Checksum, Hasher};
+use synap_types::Checksum;
 use url::Url;
-use uuid::Uuid;
 
-/// Characters of a title at most.
-pub const MAX_TITLE_CHARS: usize = 500;
-/// Tags of a note at most, and characters of each.
-pub const MAX_TAGS: usize = 50;
-/// Characters of a tag at most.
-pub const MAX_TAG_CHARS: usize = 100;
+use super::{Entity, Fingerprint, MAX_TITLE_CHARS, check_tags, check_text};
+
 /// Characters of an audio URL at most.
-pub const MAX_URL_CHARS: usize = 2048;
+const MAX_URL_CHARS: usize = 2048;
 /// Characters of a preview at most.
-pub const PREVIEW_CHARS: usize = 200;
+const PREVIEW_CHARS: usize = 200;
 /// Characters of a title that is taken from the body.
 const DERIVED_TITLE_CHARS: usize = 100;
 
 /// A note.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// Its id.
-    pub id: Uuid,
-    /// The owner.
-    pub user_id: String,
-    /// Title, or empty.
-    pub title: String,
-    /// The beginning of the body as plain text.
-    pub preview: String,
+pub(crate) struct Note {
+    /// The row.
+    pub(crate) entity: Entity,
     /// The body, if it was asked for.
-    pub content: Option<String>,
-    /// Tags in the user's order.
-    pub tags: Vec<String>,
-    /// The body in the object store; `None` for a note that is still in the legacy tables.
-    pub file: Option<File>,
-    /// Counts the revisions from 1.
-    pub version: i32,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it was last changed.
-    pub updated_at: DateTime<Utc>,
-    /// When it was deleted.
-    pub deleted_at: Option<DateTime<Utc>>,
-}
-
-impl Note {
-    /// Changes with every revision (AIP-154).
-    #[must_use]
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", self.version)
-    }
-}
-
-/// A body in the object store, as a row describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
-    /// Public name, or empty.
-    pub url: String,
-    /// The object key.
-    pub path: String,
-    /// Bytes.
-    pub size: i64,
-    /// `markdown` for notes.
-    pub kind: String,
-    /// `sha256:` and base64.
-    pub checksum: String,
+    pub(crate) content: Option<String>,
 }
 
 /// A new note that has passed all checks.
 #[derive(Debug, Clone)]
-pub struct NoteDraft {
+pub(crate) struct NoteDraft {
     /// The body.
-    pub content: Body,
+    pub(crate) content: Body,
     /// Title; the caller's, or taken from the body.
-    pub title: String,
+    pub(crate) title: String,
     /// The beginning of the body as plain text.
-    pub preview: String,
+    pub(crate) preview: String,
     /// Tags in the user's order.
-    pub tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// How it was captured.
-    pub input_type: InputType,
+    pub(crate) input_type: InputType,
     /// Where the recording is.
-    pub audio_url: Option<Url>,
+    pub(crate) audio_url: Option<Url>,
     /// Whether those who follow the events should enrich it.
-    pub auto_enrich: bool,
+    pub(crate) auto_enrich: bool,
 }
 
 /// How a note was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputType {
+pub(crate) enum InputType {
     /// Typed.
     Text,
     /// Spoken.
@@ -103,8 +56,7 @@ pub enum InputType {
 
 impl InputType {
     /// The name on the wire and in events.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Audio => "audio",
@@ -114,45 +66,38 @@ impl InputType {
 
 /// A body with its checksum. Holds UTF-8; cloning it copies nothing.
 #[derive(Debug, Clone)]
-pub struct Body {
+pub(crate) struct Body {
     bytes: Bytes,
     checksum: Checksum,
 }
 
 impl Body {
     /// Takes a text as it is.
-    #[must_use]
-    pub fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         let bytes = Bytes::from(text);
         let checksum = Checksum::of(&bytes);
         Self { bytes, checksum }
     }
 
     /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
     /// SHA-256 of the bytes.
-    #[must_use]
-    pub fn checksum(&self) -> Checksum {
+    pub(crate) fn checksum(&self) -> Checksum {
         self.checksum
     }
 
     /// A copy of the text.
-    #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
 impl NoteDraft {
     /// Checks a request; a body may have `max_bytes` bytes.
-    ///
-    /// # Errors
-    /// The first field that cannot be accepted.
-    pub fn check(request: CreateNoteRequest, max_bytes: usize) -> Checked<Self> {
+    pub(crate) fn check(request: CreateNoteRequest, max_bytes: usize) -> Checked<Self> {
         let CreateNoteRequest {
             content,
             title,
@@ -170,28 +115,9 @@ impl NoteDraft {
             let what = format!("has {size} bytes; a note has {max_bytes} at most");
             return Err(Violation::new("content", what));
         }
-        let text = |name: &str, text: &str, max_chars| {
-            if text.contains('\0') {
-                return Err(Violation::new(
-                    name,
-                    "contains NUL, which no database column can hold",
-                ));
-            }
-            if text.chars().count() > max_chars {
-                return Err(Violation::new(name, format!("has more than {max_chars} characters")));
-            }
-            Ok(())
-        };
-        text("content", &content, usize::MAX)?;
-        text("title", &title, MAX_TITLE_CHARS)?;
-        field::length("tags", &tags, 0, MAX_TAGS)?;
-        for (index, tag) in tags.iter().enumerate() {
-            let name = format!("tags[{index}]");
-            text(&name, tag, MAX_TAG_CHARS)?;
-            if tag.trim().is_empty() {
-                return Err(Violation::new(name, "is empty"));
-            }
-        }
+        check_text("content", &content, usize::MAX)?;
+        check_text("title", &title, MAX_TITLE_CHARS)?;
+        check_tags("tags", &tags)?;
         let input_type = match input_type.as_str() {
             "" | "text" => InputType::Text,
             "audio" => InputType::Audio,
@@ -209,26 +135,17 @@ impl NoteDraft {
         })
     }
 
-    /// SHA-256 of everything that was asked for: a repeat with the same request id must have the
-    /// same one. Every part is preceded by its length, so that no two requests run together.
-    #[must_use]
-    pub fn fingerprint(&self) -> Checksum {
-        let mut hasher = Hasher::default();
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(bytes);
-        };
-        part(b"notes.create");
-        part(self.content.checksum().as_bytes());
-        part(self.title.as_bytes());
-        part(&(self.tags.len() as u64).to_be_bytes());
-        for tag in &self.tags {
-            part(tag.as_bytes());
-        }
-        part(self.input_type.name().as_bytes());
-        part(self.audio_url.as_ref().map_or("", Url::as_str).as_bytes());
-        part(&[u8::from(self.auto_enrich)]);
-        hasher.finish()
+    /// What was asked for; a repeat must ask for the same.
+    pub(crate) fn fingerprint(&self) -> Checksum {
+        let mut print = Fingerprint::default();
+        print.part(b"notes.create");
+        print.part(self.content.checksum().as_bytes());
+        print.part(self.title.as_bytes());
+        print.tags(&self.tags);
+        print.part(self.input_type.name().as_bytes());
+        print.part(self.audio_url.as_ref().map_or("", Url::as_str).as_bytes());
+        print.part(&[u8::from(self.auto_enrich)]);
+        print.0.finish()
     }
 }
 
@@ -278,7 +195,7 @@ fn preview(content: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::MAX_TAGS, *};
 
     fn request(content: &str) -> CreateNoteRequest {
         CreateNoteRequest { content: content.to_owned(), ..CreateNoteRequest::default() }

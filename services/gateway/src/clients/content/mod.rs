@@ -1,5 +1,7 @@
 //! content-service.
 
+mod files;
+
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use synap_proto::content::{
@@ -9,6 +11,9 @@ use synap_proto::content::{
 use synap_rpc::{CHUNK_BYTES, Channel, RpcError, retry};
 use tonic::Code;
 
+pub(crate) use files::{BodyStream, SignedUrl};
+
+use self::files::Lanes;
 use super::promised;
 use crate::{domain::Body, error::Error};
 
@@ -21,11 +26,14 @@ const MAX_UNKNOWN_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub(crate) struct ContentClient {
     stub: ContentServiceClient<Channel>,
+    lanes: Lanes,
 }
 
 impl ContentClient {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { stub: ContentServiceClient::new(channel) }
+    /// A client over one connection for notes and questions, and others for the bodies of files: a
+    /// reader who stalls holds back whatever shares a connection with it.
+    pub(crate) fn new(channel: Channel, lanes: Vec<Channel>) -> Self {
+        Self { stub: ContentServiceClient::new(channel), lanes: Lanes::new(lanes) }
     }
 
     /// Writes a body under a key that was never used, and returns its public name or nothing.

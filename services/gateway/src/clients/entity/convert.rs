@@ -1,0 +1,165 @@
+//! Between entity-service's messages and the gateway's words.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use synap_proto::entity as pb;
+use synap_types::UserId;
+use uuid::Uuid;
+
+use super::{
+    super::{EntityEvent, promised, promised_time, promised_uuid},
+    SERVICE,
+    types::{Attempt, Change, Committed, Intent, Kind, OperationId, Phase, What},
+};
+use crate::{
+    domain::{Entity, StoredFile},
+    error::Error,
+};
+
+pub(super) fn begin_request(intent: &Intent, attempt_id: Uuid) -> pb::BeginOperationRequest {
+    let mut request = pb::BeginOperationRequest {
+        user_id: intent.operation.user.to_string(),
+        request_id: intent.operation.request.to_string(),
+        fingerprint: Bytes::copy_from_slice(intent.fingerprint.as_bytes()),
+        entity_type: intent.entity_type.to_owned(),
+        attempt_id: attempt_id.to_string(),
+        lease: intent.lease.and_then(|lease| lease.try_into().ok()),
+        draft: intent.draft.clone().unwrap_or_default(),
+        ..pb::BeginOperationRequest::default()
+    };
+    match intent.kind {
+        Kind::Create { extension } => {
+            request.set_kind(pb::OperationKind::Create);
+            extension.clone_into(&mut request.extension);
+        }
+        Kind::Delete { id } => {
+            request.set_kind(pb::OperationKind::Delete);
+            request.entity_id = id.to_string();
+        }
+    }
+    request
+}
+
+pub(super) fn operation_ref(operation: &OperationId, epoch: i64) -> pb::OperationRef {
+    pb::OperationRef {
+        user_id: operation.user.to_string(),
+        request_id: operation.request.to_string(),
+        epoch,
+    }
+}
+
+pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOperationRequest {
+    let mut request = pb::CommitOperationRequest {
+        operation: Some(operation_ref(&attempt.operation, attempt.epoch)),
+        phase: attempt.phase.0.into(),
+        create: None,
+        delete: None,
+        event: Some(pb::EventDraft {
+            r#type: change.event_type.to_owned(),
+            data: change.event_data,
+        }),
+    };
+    match change.what {
+        What::Create(new) => {
+            request.create = Some(pb::EntityDraft {
+                title: new.title,
+                preview: new.preview,
+                tags: new.tags,
+                file: new.file.map(|file| pb::File {
+                    url: file.url,
+                    path: file.path,
+                    size: file.size,
+                    r#type: file.kind,
+                    checksum: file.checksum,
+                    name: file.name,
+                }),
+                content_block: new.content_block,
+            });
+        }
+        What::Delete { expected_version } => {
+            let expected_version = expected_version.unwrap_or_default();
+            request.delete = Some(pb::EntityDeletion { expected_version });
+        }
+    }
+    request
+}
+
+pub(super) fn attempt(
+    operation: &OperationId,
+    started: pb::OperationStarted,
+) -> Result<Attempt, Error> {
+    let phase = started.phase();
+    Ok(Attempt {
+        operation: operation.clone(),
+        epoch: promised(SERVICE, "operation", started.operation)?.epoch,
+        entity_id: promised_uuid(SERVICE, "entity_id", &started.entity_id)?,
+        key: started.key,
+        event_id: promised_uuid(SERVICE, "event_id", &started.event_id)?,
+        occurred_at: promised_time(SERVICE, "occur_time", started.occur_time)?,
+        phase: Phase(phase),
+        lease: lease(started.lease)?,
+    })
+}
+
+pub(super) fn lease(lease: Option<prost_types::Duration>) -> Result<Duration, Error> {
+    let lease = promised(SERVICE, "lease", lease)?;
+    Duration::try_from(lease).map_err(|_| Error::contract(SERVICE, "lease"))
+}
+
+pub(super) fn committed(committed: pb::OperationCommitted) -> Result<Committed, Error> {
+    let pending_event = committed.pending_event.map(pending_event).transpose()?;
+    Ok(Committed {
+        entity: entity(promised(SERVICE, "entity", committed.entity)?)?,
+        pending_event: pending_event.map(|(_, event)| event),
+    })
+}
+
+pub(super) fn pending_event(
+    pending: pb::PendingEvent,
+) -> Result<(OperationId, EntityEvent), Error> {
+    let operation = promised(SERVICE, "operation", pending.operation)?;
+    let event = promised(SERVICE, "event", pending.event)?;
+    let id = OperationId {
+        user: UserId::parse(operation.user_id.clone())
+            .map_err(|_| Error::contract(SERVICE, "user_id"))?,
+        request: promised_uuid(SERVICE, "request_id", &operation.request_id)?,
+    };
+    let event = EntityEvent {
+        event_id: promised_uuid(SERVICE, "event_id", &pending.event_id)?,
+        user_id: operation.user_id,
+        entity_type: pending.entity_type,
+        entity_id: promised_uuid(SERVICE, "entity_id", &pending.entity_id)?,
+        version: pending.version,
+        event_type: event.r#type,
+        occurred_at: promised_time(SERVICE, "occur_time", pending.occur_time)?,
+        data: event.data,
+    };
+    Ok((id, event))
+}
+
+pub(super) fn entity(entity: pb::Entity) -> Result<Entity, Error> {
+    Ok(Entity {
+        id: promised_uuid(SERVICE, "id", &entity.id)?,
+        user_id: entity.user_id,
+        entity_type: entity.r#type,
+        title: entity.title,
+        preview: entity.preview,
+        tags: entity.tags,
+        file: entity.file.map(|file| StoredFile {
+            url: file.url,
+            path: file.path,
+            size: file.size,
+            kind: file.r#type,
+            checksum: file.checksum,
+            name: file.name,
+        }),
+        version: entity.version,
+        created_at: promised_time(SERVICE, "create_time", entity.create_time)?,
+        updated_at: promised_time(SERVICE, "update_time", entity.update_time)?,
+        deleted_at: entity
+            .delete_time
+            .map(|time| promised_time(SERVICE, "delete_time", Some(time)))
+            .transpose()?,
+    })
+}

@@ -1,0 +1,124 @@
+//! What the write protocol speaks of.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use synap_proto::entity::StoragePhase;
+use synap_types::{Checksum, UserId};
+use uuid::Uuid;
+
+use super::super::EntityEvent;
+use crate::domain::{Entity, StoredFile};
+
+/// Names one write.
+#[derive(Debug, Clone)]
+pub(crate) struct OperationId {
+    pub(crate) user: UserId,
+    pub(crate) request: Uuid,
+}
+
+/// What a write is going to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    pub(crate) operation: OperationId,
+    pub(crate) fingerprint: Checksum,
+    /// `note` or `file`.
+    pub(crate) entity_type: &'static str,
+    pub(crate) kind: Kind,
+    /// How long an attempt may take; `None` is entity-service's default.
+    pub(crate) lease: Option<Duration>,
+    /// JSON object for whoever continues the write.
+    pub(crate) draft: Option<String>,
+}
+
+/// What a write does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Creates an entity whose body has this file extension.
+    Create { extension: &'static str },
+    /// Deletes an entity.
+    Delete { id: Uuid },
+}
+
+/// What became of an intent.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    Started(Attempt),
+    Committed(Box<Committed>),
+    InProgress { retry_after: Duration },
+}
+
+/// An operation as it is, for those who did not begin it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) begun: Begun,
+    /// What its begin left, or empty.
+    pub(crate) draft: String,
+}
+
+/// An attempt that this gateway owns.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) operation: OperationId,
+    pub(crate) epoch: i64,
+    pub(crate) entity_id: Uuid,
+    /// Empty for a deletion.
+    pub(crate) key: String,
+    pub(crate) event_id: Uuid,
+    pub(crate) occurred_at: DateTime<Utc>,
+    pub(crate) phase: Phase,
+    /// How long it had, when it was told, until somebody else may take it over.
+    pub(crate) lease: Duration,
+}
+
+/// A write that has happened.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) entity: Entity,
+    /// The event, while it is not known to be in the event store.
+    pub(crate) pending_event: Option<EntityEvent>,
+}
+
+/// What the pivot writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) what: What,
+    pub(crate) event_type: &'static str,
+    /// JSON object.
+    pub(crate) event_data: String,
+}
+
+/// What the pivot does to the entity.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Create(Box<Creation>),
+    /// Only at the version that the caller has seen, if it says which.
+    Delete {
+        expected_version: Option<i32>,
+    },
+}
+
+/// A new entity.
+#[derive(Debug, Clone)]
+pub(crate) struct Creation {
+    pub(crate) title: String,
+    pub(crate) preview: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) file: Option<StoredFile>,
+    pub(crate) content_block: Option<String>,
+}
+
+/// Where bodies are written (DESIGN section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Phase(pub(super) StoragePhase);
+
+impl Phase {
+    pub(crate) fn writes_blob(self) -> bool {
+        self.0 != StoragePhase::Legacy
+    }
+
+    pub(crate) fn writes_content_block(self) -> bool {
+        use StoragePhase::{DualWrite, Legacy, ObjectPrimary};
+        matches!(self.0, Legacy | DualWrite | ObjectPrimary)
+    }
+}
