@@ -35,6 +35,8 @@ pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
 pub const BODY_MISMATCH: &str = "BODY_MISMATCH";
 /// The stored body is missing or does not match its checksum.
 pub const BODY_CORRUPT: &str = "BODY_CORRUPT";
+/// The range begins at or past the end of the body.
+pub const RANGE_NOT_SATISFIABLE: &str = "RANGE_NOT_SATISFIABLE";
 /// The database does not answer.
 pub const DATABASE_UNAVAILABLE: &str = "DATABASE_UNAVAILABLE";
 /// The object store does not answer or refuses to write.

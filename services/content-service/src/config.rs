@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use synap_rpc::ServerArgs;
 use url::Url;
 
+use crate::upload::HELD;
+
 /// Configuration of content-service.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -18,11 +20,13 @@ pub struct Config {
     /// Where blobs are kept.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Largest blob in bytes that PutBlob takes.
-    #[arg(long, env = "MAX_BLOB_BYTES", default_value_t = 16 * 1024 * 1024)]
+    /// Largest blob in bytes that PutBlob takes. S3 takes 10,000 parts of a blob, and one part must
+    /// fit into MAX_INFLIGHT_BYTES; a body of unknown size has parts of 8 MiB.
+    #[arg(long, env = "MAX_BLOB_BYTES", default_value_t = 5 * 1024 * 1024 * 1024 * 1024)]
     pub max_blob_bytes: u64,
-    /// Bytes of all bodies that are being written at one time; more bodies wait.
-    #[arg(long, env = "MAX_INFLIGHT_BYTES", default_value_t = 256 * 1024 * 1024)]
+    /// Bytes that are held of all bodies which are being written; more bodies wait. A large body
+    /// takes 32 MiB, or one part if that is more.
+    #[arg(long, env = "MAX_INFLIGHT_BYTES", default_value_t = 640 * 1024 * 1024)]
     pub max_inflight_bytes: u64,
 }
 
@@ -30,12 +34,12 @@ impl Config {
     /// Checks what cannot be seen in one value alone.
     ///
     /// # Errors
-    /// [`ConfigError`] if the largest blob could never be admitted.
+    /// [`ConfigError`] if a blob that is held as a whole could never be admitted.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.max_blob_bytes > self.max_inflight_bytes {
+        if self.max_blob_bytes.min(HELD) > self.max_inflight_bytes {
             return Err(ConfigError::Wrong {
                 name: "MAX_INFLIGHT_BYTES",
-                why: "must be at least MAX_BLOB_BYTES, or the largest blob could never be written",
+                why: "must be at least 8 MiB, or MAX_BLOB_BYTES if that is less",
             });
         }
         if i64::try_from(self.max_blob_bytes).is_err() {

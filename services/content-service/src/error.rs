@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use synap_proto::{field::Violation, reason};
 use synap_rpc::RpcError;
+use synap_types::Checksum;
 use tonic::{Code, Status};
 
 use crate::{config::ConfigError, domain::BodyMismatch, store::StoreError};
@@ -15,6 +16,13 @@ pub(crate) enum ContentError {
     Field(Violation),
     /// The body is not what was promised.
     Body(BodyMismatch),
+    /// The stored bytes are not those that the caller knows.
+    Corrupt {
+        /// What they should be.
+        expected: Checksum,
+        /// What they are.
+        found: Checksum,
+    },
     /// The store failed, or said no.
     Store(StoreError),
     /// The caller's stream ended early, or was refused below us.
@@ -25,12 +33,24 @@ impl From<ContentError> for Status {
     fn from(error: ContentError) -> Self {
         match error {
             ContentError::Field(violation) => RpcError::from(violation).into(),
+            ContentError::Body(mismatch @ BodyMismatch::TooLarge { .. }) => {
+                RpcError::from(Violation::new("spec.size", mismatch)).into()
+            }
             ContentError::Body(mismatch) => RpcError::new(
                 Code::InvalidArgument,
                 reason::BODY_MISMATCH,
                 format!("{mismatch}; nothing was written"),
             )
             .into(),
+            ContentError::Corrupt { expected, found } => {
+                tracing::error!(%expected, %found, "a stored body is not what it was");
+                RpcError::new(
+                    Code::DataLoss,
+                    reason::BODY_CORRUPT,
+                    format!("the stored body's checksum is {found}, expected was {expected}"),
+                )
+                .into()
+            }
             ContentError::Store(error) => RpcError::from(error).into(),
             ContentError::Stream(status) => status,
         }
@@ -48,7 +68,12 @@ impl From<StoreError> for RpcError {
                 reason::BLOB_EXISTS,
                 "the key is taken by other bytes; every write needs a key of its own",
             ),
-            // Only a write can say so: it needs a longer name for a moment.
+            StoreError::OutOfRange { size } => Self::new(
+                Code::OutOfRange,
+                reason::RANGE_NOT_SATISFIABLE,
+                format!("the blob has {size} bytes; the range begins behind them"),
+            ),
+            // Only a write can say so: what cannot be written is not found.
             StoreError::NameTooLong => Self::from(Violation::new(
                 "spec.key",
                 "has a segment that is too long for the file system of the store",

@@ -1,35 +1,45 @@
 //! `synap.content.v1.ContentService`: each call validates, calls the store, maps the answer.
 
+mod describe;
+
 use std::pin::Pin;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use synap_proto::{
     content::{
-        BatchHeadBlobsRequest, BatchHeadBlobsResponse, Blob, BuildKeyRequest, BuildKeyResponse,
-        DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse, HeadBlobRequest,
-        HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest, PutBlobResponse,
-        PutBlobSpec, SignUrlRequest, SignUrlResponse, content_service_server::ContentService,
+        BatchHeadBlobsRequest, BatchHeadBlobsResponse, Blob, BlobLookup, BuildKeyRequest,
+        BuildKeyResponse, DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse,
+        HeadBlobRequest, HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
+        PutBlobResponse, PutBlobSpec, SignUrlRequest, SignUrlResponse,
+        content_service_server::ContentService,
     },
     field::{self, Checked, Violation},
 };
-use synap_types::{BlobKey, InvalidKey};
+use synap_types::{BlobKey, Checksum, Hasher, InvalidKey};
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use self::describe::Urls;
+use self::describe::raw;
 use crate::{
-    domain::{Body, Budget, Incoming, Promise},
+    domain::Promise,
     error::ContentError,
-    store::{BlobMeta, BlobStore},
+    store::{BlobStore, Listed, Range, StoreError},
+    upload::Uploads,
 };
 
-/// Keys that one DeleteBlobs may name: what S3 takes in one request.
+/// Keys that one call may name: what S3 deletes in one request.
 const MAX_KEYS: usize = 1000;
+/// Blobs that one BatchHeadBlobs looks at, at a time.
+const HEADS: usize = 16;
+/// As [`HEADS`], where each is read and hashed.
+const DIGESTS: usize = 2;
 
 /// The service.
 pub(crate) struct Content {
     pub(crate) store: BlobStore,
-    pub(crate) public_url: Option<String>,
-    pub(crate) max_blob_bytes: u64,
-    pub(crate) budget: Budget,
+    pub(crate) uploads: Uploads,
+    pub(crate) urls: Urls,
 }
 
 #[tonic::async_trait]
@@ -39,12 +49,14 @@ impl ContentService for Content {
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobResponse>, Status> {
         synap_failpoint::hit("put.before").await;
-        let (key, body) = self.receive(request.into_inner()).await?;
-        let size = body.is.size;
-        self.store.put(&key, body).await.map_err(ContentError::Store)?;
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.unwrap_or_default();
+        let (key, promised) = self.checked_spec(first.spec).map_err(ContentError::Field)?;
+        let body = stream::iter([Ok(first.data)]).chain(messages.map(later_chunk));
+        let is = self.uploads.put(&key, promised, body).await?;
         synap_failpoint::hit("put.effect").await;
         // The store does not tell its time in the answer to a PUT.
-        let blob = self.describe(&key, size);
+        let blob = Blob { sha256: raw(is.sha256), ..self.urls.describe(&key, is.size) };
         Ok(Response::new(PutBlobResponse { blob: Some(blob) }))
     }
 
@@ -54,14 +66,14 @@ impl ContentService for Content {
         &self,
         request: Request<GetBlobRequest>,
     ) -> Result<Response<Self::GetBlobStream>, Status> {
-        let key = field::key("key", request.into_inner().key).map_err(ContentError::Field)?;
-        let found = self.store.get(&key).await.map_err(ContentError::Store)?;
+        let (key, range, sha256) =
+            checked_read(request.into_inner()).map_err(ContentError::Field)?;
+        let found = self.store.read(&key, range).await.map_err(ContentError::Store)?;
         // Taken by the first message.
-        let mut blob = Some(self.describe_found(&key, found.meta));
-        let messages = found
-            .chunks
+        let mut blob = Some(self.urls.describe_found(&key, found.meta));
+        let messages = compared(found.chunks, sha256)
             .map_ok(move |data| GetBlobResponse { blob: blob.take(), data })
-            .map_err(|error| ContentError::Store(error).into());
+            .map_err(Status::from);
         Ok(Response::new(messages.boxed()))
     }
 
@@ -69,26 +81,52 @@ impl ContentService for Content {
         &self,
         request: Request<HeadBlobRequest>,
     ) -> Result<Response<HeadBlobResponse>, Status> {
-        let key = field::key("key", request.into_inner().key).map_err(ContentError::Field)?;
-        let meta = self.store.head(&key).await.map_err(ContentError::Store)?;
-        let blob = self.describe_found(&key, meta);
+        let HeadBlobRequest { key, with_sha256 } = request.into_inner();
+        let key = field::key("key", key).map_err(ContentError::Field)?;
+        let blob = self.urls.look(&self.store, &key, with_sha256).await;
+        let blob = blob.map_err(ContentError::Store)?;
         Ok(Response::new(HeadBlobResponse { blob: Some(blob) }))
     }
 
     async fn batch_head_blobs(
         &self,
-        _: Request<BatchHeadBlobsRequest>,
+        request: Request<BatchHeadBlobsRequest>,
     ) -> Result<Response<BatchHeadBlobsResponse>, Status> {
-        Err(Status::unimplemented("BatchHeadBlobs"))
+        let BatchHeadBlobsRequest { keys, with_sha256 } = request.into_inner();
+        let keys = checked_keys(keys).map_err(ContentError::Field)?;
+        let looks = keys.into_iter().map(|key| {
+            let (store, urls) = (self.store.clone(), self.urls.clone());
+            async move {
+                let blob = match urls.look(&store, &key, with_sha256).await {
+                    Ok(blob) => Some(blob),
+                    Err(StoreError::NotFound) => None,
+                    Err(error) => return Err(ContentError::Store(error)),
+                };
+                Ok(BlobLookup { key: key.as_str().to_owned(), blob })
+            }
+        });
+        let at_a_time = if with_sha256 { DIGESTS } else { HEADS };
+        let lookups = stream::iter(looks).buffered(at_a_time).try_collect().await?;
+        Ok(Response::new(BatchHeadBlobsResponse { lookups }))
     }
 
     type ListBlobsStream = Pin<Box<dyn Stream<Item = Result<ListBlobsResponse, Status>> + Send>>;
 
     async fn list_blobs(
         &self,
-        _: Request<ListBlobsRequest>,
+        request: Request<ListBlobsRequest>,
     ) -> Result<Response<Self::ListBlobsStream>, Status> {
-        Err(Status::unimplemented("ListBlobs"))
+        let ListBlobsRequest { prefix, start_after } = request.into_inner();
+        let urls = self.urls.clone();
+        let describe = move |blob: Listed| urls.describe_found(&blob.key, blob.meta);
+        let messages = self
+            .store
+            .list(&prefix, &start_after)
+            .map_ok(move |page| ListBlobsResponse {
+                blobs: page.into_iter().map(&describe).collect(),
+            })
+            .map_err(|error| ContentError::Store(error).into());
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn sign_url(
@@ -112,67 +150,74 @@ impl ContentService for Content {
         request: Request<BuildKeyRequest>,
     ) -> Result<Response<BuildKeyResponse>, Status> {
         let key = built_key(request.into_inner()).map_err(ContentError::Field)?;
-        let url = self.url(&key);
+        let url = self.urls.of(&key);
         let key = key.as_str().to_owned();
         Ok(Response::new(BuildKeyResponse { key, url }))
     }
 }
 
 impl Content {
-    /// Reads a body to its end. Nothing is written before it turned out to be as promised.
-    async fn receive(
-        &self,
-        mut messages: Streaming<PutBlobRequest>,
-    ) -> Result<(BlobKey, Body), ContentError> {
-        let first = messages.message().await.map_err(ContentError::Stream)?;
-        let first = first.unwrap_or_default();
-        let (key, promised) = self.checked_spec(first.spec).map_err(ContentError::Field)?;
-        let share = self.budget.take(promised.size).await;
-        let mut body = Incoming::new(promised, share);
-        body.push(first.data).map_err(ContentError::Body)?;
-        while let Some(message) = messages.message().await.map_err(ContentError::Stream)? {
-            if message.spec.is_some() {
-                let twice = Violation::new("spec", "belongs into the first message only");
-                return Err(ContentError::Field(twice));
-            }
-            body.push(message.data).map_err(ContentError::Body)?;
-        }
-        Ok((key, body.finish().map_err(ContentError::Body)?))
-    }
-
     fn checked_spec(&self, spec: Option<PutBlobSpec>) -> Checked<(BlobKey, Promise)> {
         let PutBlobSpec { key, size, sha256 } = field::required("spec", spec)?;
         let key = field::key("spec.key", key)?;
-        let sha256 = field::sha256("spec.sha256", &sha256)?;
-        let size = size
-            .and_then(|size| u64::try_from(size).ok())
-            .filter(|size| *size <= self.max_blob_bytes)
-            .ok_or_else(|| {
-                let limit = self.max_blob_bytes;
+        let sha256 = optional_sha256("spec.sha256", &sha256)?;
+        let limit = self.uploads.largest();
+        let checked = |size| {
+            u64::try_from(size).ok().filter(|size| *size <= limit).ok_or_else(|| {
                 Violation::new("spec.size", format!("must be between 0 and {limit} bytes"))
-            })?;
-        Ok((key, Promise { size, sha256 }))
+            })
+        };
+        Ok((key, Promise { size: size.map(checked).transpose()?, sha256 }))
     }
+}
 
-    fn describe_found(&self, key: &BlobKey, meta: BlobMeta) -> Blob {
-        Blob { update_time: Some(field::timestamp(meta.updated)), ..self.describe(key, meta.size) }
-    }
-
-    fn describe(&self, key: &BlobKey, size: u64) -> Blob {
-        Blob {
-            key: key.as_str().to_owned(),
-            size: i64::try_from(size).unwrap_or(i64::MAX),
-            content_type: key.content_type().to_owned(),
-            url: self.url(key),
-            update_time: None,
-            sha256: bytes::Bytes::new(),
+/// The next bytes of a body.
+fn later_chunk(message: Result<PutBlobRequest, Status>) -> Result<Bytes, ContentError> {
+    match message {
+        Ok(message) if message.spec.is_some() => {
+            let twice = Violation::new("spec", "belongs into the first message only");
+            Err(ContentError::Field(twice))
         }
+        Ok(message) => Ok(message.data),
+        Err(status) => Err(ContentError::Stream(status)),
     }
+}
 
-    fn url(&self, key: &BlobKey) -> String {
-        let base = self.public_url.as_ref();
-        base.map_or_else(String::new, |base| format!("{base}/{key}"))
+fn checked_read(request: GetBlobRequest) -> Checked<(BlobKey, Range, Option<Checksum>)> {
+    let GetBlobRequest { key, offset, length, sha256 } = request;
+    let key = field::key("key", key)?;
+    let positive = |field, value: i64| {
+        u64::try_from(value).map_err(|_| Violation::new(field, "must not be negative"))
+    };
+    let length = Some(positive("length", length)?).filter(|length| *length > 0);
+    let range = Range { offset: positive("offset", offset)?, length };
+    let sha256 = optional_sha256("sha256", &sha256)?;
+    if sha256.is_some() && range != Range::WHOLE {
+        return Err(Violation::new("sha256", "is of the whole blob; leave offset and length out"));
     }
+    Ok((key, range, sha256))
+}
+
+/// Passes chunks on; at their end an error unless they were what is expected.
+fn compared(
+    chunks: BoxStream<'static, Result<Bytes, StoreError>>,
+    expected: Option<Checksum>,
+) -> BoxStream<'static, Result<Bytes, ContentError>> {
+    let chunks = chunks.map_err(ContentError::Store);
+    let Some(expected) = expected else { return chunks.boxed() };
+    stream::try_unfold((chunks, Hasher::default()), move |(mut chunks, mut hasher)| async move {
+        if let Some(chunk) = chunks.try_next().await? {
+            hasher.update(&chunk);
+            return Ok(Some((chunk, (chunks, hasher))));
+        }
+        let found = hasher.finish();
+        if found == expected { Ok(None) } else { Err(ContentError::Corrupt { expected, found }) }
+    })
+    .boxed()
+}
+
+fn optional_sha256(field: &str, bytes: &[u8]) -> Checked<Option<Checksum>> {
+    if bytes.is_empty() { Ok(None) } else { field::sha256(field, bytes).map(Some) }
 }
 
 fn checked_keys(keys: Vec<String>) -> Checked<Vec<BlobKey>> {

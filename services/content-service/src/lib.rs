@@ -5,11 +5,12 @@
 //!
 //! 1. `config`: where blobs are kept, and the limits.
 //! 2. `grpc`: the service; each call validates, calls, maps.
-//! 3. `domain`: a body while it arrives. It is held in memory, within a budget, until it turned
-//!    out to be what was promised; before that nothing is written.
-//! 4. `store`: memory, the local file system, or S3/R2, behind one struct. A key is written once.
-//! 5. `readiness`: whether the store can be worked with.
-//! 6. `error`: what each failure becomes on the wire.
+//! 3. `upload`: the way of a body into the store: held if it is small, else passed on part by part;
+//!    not visible before it turned out to be what was promised.
+//! 4. `domain`: what a body is made of on that way, and the memory that all of them may take.
+//! 5. `store`: memory, the local file system, or S3/R2, behind one type. A key is written once.
+//! 7. `readiness`: whether the store can be worked with.
+//! 8. `error`: what each failure becomes on the wire.
 
 mod config;
 mod domain;
@@ -17,19 +18,28 @@ mod error;
 mod grpc;
 mod readiness;
 mod store;
+mod upload;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use synap_proto::content::content_service_server::ContentServiceServer;
 use synap_rpc::Server;
-use synap_types::{Clock as _, SystemClock};
+use synap_types::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::{
     config::{Backend, Config, ConfigError, Secret, StoreArgs},
     error::StartError,
 };
-use crate::{domain::Budget, grpc::Content, readiness::Readiness, store::BlobStore};
+use crate::{
+    grpc::{Content, Urls},
+    readiness::Readiness,
+    store::BlobStore,
+    upload::Uploads,
+};
+
+/// How long a stop waits for the store to forget uploads that were given up.
+const CLEANING: Duration = Duration::from_secs(5);
 
 /// A content-service whose port is open and whose store is known, and that serves nobody yet.
 pub struct Service {
@@ -48,12 +58,8 @@ impl Service {
         config.check()?;
         let store_config = config.store.resolve()?;
         let store = BlobStore::open(&store_config.place).map_err(StartError::Store)?;
-        let content = Content {
-            store: store.clone(),
-            public_url: store_config.public_url,
-            max_blob_bytes: config.max_blob_bytes,
-            budget: Budget::new(config.max_inflight_bytes),
-        };
+        let content =
+            Content { uploads, store: store.clone(), urls: Urls::below(store_config.public_url) };
         let server = Server::bind("content-service", config.listen, &config.server)
             .await
             .map_err(StartError::Listen)?
@@ -79,11 +85,14 @@ impl Service {
     /// # Errors
     /// [`StartError::Serve`] if the listener fails.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        self.store.sweep(SystemClock.now(), stop.clone());
-        let readiness = Readiness::of(self.store);
+        self.store.sweep(SystemClock, stop.clone());
+        let readiness = Readiness::of(self.store.clone());
         let outcome = self.server.serve(stop.clone(), || readiness.now()).await;
         // Ends the sweep also where the server failed by itself.
         stop.cancel();
+        if tokio::time::timeout(CLEANING, self.store.settled()).await.is_err() {
+            tracing::warn!("uploads that were given up may be left in the store; they are swept");
+        }
         outcome.map_err(StartError::Serve)
     }
 }

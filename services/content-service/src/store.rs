@@ -1,48 +1,48 @@
-//! The blobs: memory, the local file system, or S3/R2, behind one struct. `object_store` is the
-//! interface; the differences that it leaves are in here.
+//! The blobs: memory, the local file system, or S3/R2, behind one type. `object_store` speaks to S3
+//! and keeps the memory; the local file system is ours: it takes half the system calls, and streams.
 
+mod create_only;
 mod failure;
+mod large;
+mod list;
 mod local;
+mod multipart;
+mod read;
 mod s3;
+mod unfinished;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
-    Attribute, Attributes, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutOptions, memory::InMemory, path::Path,
+    Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory,
+    path::Path,
 };
-use synap_rpc::CHUNK_BYTES;
-use synap_types::{BlobKey, Hasher};
-use tokio_util::{io::ReaderStream, sync::CancellationToken};
+use synap_types::{BlobKey, Checksum, Clock as _, Hasher, SystemClock};
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::failure::StoreError;
+pub(crate) use self::{
+    failure::StoreError,
+    large::{LargeBlob, Plan},
+    list::{Listed, Pages},
+    read::{OpenBlob, Range},
+};
+use self::{local::Local, s3::S3};
 use crate::{
     config::Place,
-    domain::{Body, Promise},
+    domain::{Body, Digest, Share},
 };
-
-/// Blobs up to this size are read in one go: for a note that saves most of the work.
-const ONE_READ: u64 = 1024 * 1024;
 
 /// Never written, and outside of where blobs are: what readiness asks for.
 const PROBE: &str = "synap-readiness-probe";
 
 /// Where the blobs are. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct BlobStore {
-    objects: Arc<dyn ObjectStore>,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone)]
-enum Kind {
-    Memory,
-    /// The directory.
-    Local(Arc<PathBuf>),
-    S3,
+pub(crate) enum BlobStore {
+    Memory(Arc<InMemory>),
+    Local(Arc<Local>),
+    S3(Arc<S3>),
 }
 
 /// What the store knows about a blob.
@@ -53,25 +53,14 @@ pub(crate) struct BlobMeta {
     pub(crate) updated: DateTime<Utc>,
 }
 
-/// A blob that is being read.
-pub(crate) struct OpenBlob {
-    pub(crate) meta: BlobMeta,
-    /// At least one chunk, each of at most [`CHUNK_BYTES`].
-    pub(crate) chunks: BoxStream<'static, Result<Bytes, StoreError>>,
-}
-
 impl BlobStore {
     /// Makes the store; of the local one the directory, too. Nothing is asked of S3.
     pub(crate) fn open(place: &Place) -> io::Result<Self> {
-        let (objects, kind): (Arc<dyn ObjectStore>, _) = match place {
-            Place::Memory => (Arc::new(InMemory::new()), Kind::Memory),
-            Place::Local(directory) => {
-                let (objects, root) = local::open(directory)?;
-                (Arc::new(objects), Kind::Local(Arc::new(root)))
-            }
-            Place::S3(bucket) => (Arc::new(s3::open(bucket)?), Kind::S3),
-        };
-        Ok(Self { objects, kind })
+        Ok(match place {
+            Place::Memory => Self::Memory(Arc::new(InMemory::new())),
+            Place::Local(directory) => Self::Local(Arc::new(Local::open(directory)?)),
+            Place::S3(bucket) => Self::S3(Arc::new(S3::open(bucket)?)),
+        })
     }
 
     /// Writes a blob, durably, unless the key is taken: then succeeds if it is by these very bytes.
@@ -80,76 +69,110 @@ impl BlobStore {
     /// that the key is taken, and it is taken by us.
     #[tracing::instrument(name = "store.put", skip_all, fields(size_bytes = body.is.size, otel.kind = "client"))]
     pub(crate) async fn put(&self, key: &BlobKey, body: Body) -> Result<(), StoreError> {
-        let path = path(key)?;
-        let promised = body.is;
-        let mut options = PutOptions::from(PutMode::Create);
-        // The local file system refuses attributes, and memory has nobody to show them to.
-        if matches!(self.kind, Kind::S3) {
-            let content_type = (Attribute::ContentType, key.content_type());
-            options.attributes = Attributes::from_iter([content_type]);
-        }
-        let payload = body.chunks.into_iter().collect();
-        match self.objects.put_opts(&path, payload, options).await {
+        let is = body.is;
+        let outcome = match self {
+            Self::Local(local) => match local.put(key, body.chunks).await {
+                Err(StoreError::Taken) => return self.accept(key, is).await,
+                outcome => return outcome,
+            },
+            Self::Memory(objects) => {
+                let options = PutOptions::from(PutMode::Create);
+                let payload = body.chunks.into_iter().collect();
+                objects.put_opts(&path(key)?, payload, options).await
+            }
+            Self::S3(s3) => {
+                let mut options = PutOptions::from(PutMode::Create);
+                options.attributes = attributes(key);
+                let payload = body.chunks.into_iter().collect();
+                s3.objects.put_opts(&path(key)?, payload, options).await
+            }
+        };
+        match outcome {
             Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => self.accept(&path, promised).await,
-            // A server may refuse without reading the body, and hang up: the refusal is lost. And
-            // one that took the body may not come to say so. Either way the key tells.
-            Err(error) if failure::broke_off(&error) => match self.accept(&path, promised).await {
+            Err(error) => self.after(error, key, is).await,
+        }
+    }
+
+    /// What the error of a write that may have happened means.
+    async fn after(
+        &self,
+        error: object_store::Error,
+        key: &BlobKey,
+        is: Digest,
+    ) -> Result<(), StoreError> {
+        if matches!(error, object_store::Error::AlreadyExists { .. }) {
+            return self.accept(key, is).await;
+        }
+        // A server may refuse without reading the body, and hang up: the refusal is lost. And one
+        // that took the body may not come to say so. Either way the key tells.
+        if failure::broke_off(&error) {
+            return match self.accept(key, is).await {
                 Err(StoreError::Unavailable { .. }) => Err(StoreError::of_write(error)),
                 outcome => outcome,
-            },
-            Err(error) => Err(StoreError::of_write(error)),
+            };
         }
+        Err(StoreError::of_write(error))
     }
 
-    /// Decides what a taken key means.
-    async fn accept(&self, path: &Path, promised: Promise) -> Result<(), StoreError> {
-        let found = match self.objects.get(path).await {
+    /// Decides what a taken key means: success if it is taken by these very bytes.
+    async fn accept(&self, key: &BlobKey, is: Digest) -> Result<(), StoreError> {
+        let found = match self.read(key, Range::WHOLE).await {
             Ok(found) => found,
             // S3 answers 409 while another write of the key is under way; that one may yet fail.
-            Err(error) => return Err(StoreError::of_write(error)),
+            Err(error) => return Err(error.of_a_write()),
         };
-        if found.meta.size != promised.size {
+        if found.meta.size != is.size || found.sha256().await? != is.sha256 {
             return Err(StoreError::Taken);
         }
-        let mut hasher = Hasher::default();
-        let mut chunks = chunks(found).await?;
-        while let Some(chunk) = chunks.try_next().await? {
-            hasher.update(&chunk);
-        }
-        if hasher.finish() != promised.sha256 {
-            return Err(StoreError::Taken);
-        }
-        match &self.kind {
+        match self {
             // Whoever wrote it may have died before its directory was on disk.
-            Kind::Local(root) => local::settle(Arc::clone(root), path).await,
-            Kind::Memory | Kind::S3 => Ok(()),
+            Self::Local(local) => local.settle(key).await,
+            Self::Memory(_) | Self::S3(_) => Ok(()),
         }
     }
 
-    /// Opens a blob.
+    /// Opens a blob, or a part of it.
     #[tracing::instrument(name = "store.get", skip_all, fields(otel.kind = "client"))]
-    pub(crate) async fn get(&self, key: &BlobKey) -> Result<OpenBlob, StoreError> {
-        let found = self.objects.get(&path(key)?).await?;
-        let meta = BlobMeta { size: found.meta.size, updated: found.meta.last_modified };
-        let chunks = chunks(found).await?;
-        Ok(OpenBlob { meta, chunks })
+    pub(crate) async fn read(&self, key: &BlobKey, range: Range) -> Result<OpenBlob, StoreError> {
+        match self {
+            Self::Memory(objects) => read::open(Arc::clone(objects), path(key)?, range).await,
+            Self::Local(local) => local.read(key, range).await,
+            Self::S3(s3) => read::open(Arc::clone(&s3.objects), path(key)?, range).await,
+        }
     }
 
     /// Looks at a blob.
     #[tracing::instrument(name = "store.head", skip_all, fields(otel.kind = "client"))]
     pub(crate) async fn head(&self, key: &BlobKey) -> Result<BlobMeta, StoreError> {
-        let meta = self.objects.head(&path(key)?).await?;
-        Ok(BlobMeta { size: meta.size, updated: meta.last_modified })
+        let found = match self {
+            Self::Memory(objects) => objects.head(&path(key)?).await?,
+            Self::Local(local) => return local.head(key).await,
+            Self::S3(s3) => s3.objects.head(&path(key)?).await?,
+        };
+        Ok(BlobMeta { size: found.size, updated: found.last_modified })
+    }
+
+    /// Looks at a blob and hashes it.
+    pub(crate) async fn digest(&self, key: &BlobKey) -> Result<(BlobMeta, Checksum), StoreError> {
+        let found = self.read(key, Range::WHOLE).await?;
+        Ok((found.meta, found.sha256().await?))
     }
 
     /// Deletes blobs; those that do not exist count as deleted. All are tried; the first failure is
-    /// the answer.
+    /// the answer. What was uploaded of a blob that never got complete goes, too.
     #[tracing::instrument(name = "store.delete", skip_all, fields(count = keys.len(), otel.kind = "client"))]
     pub(crate) async fn delete(&self, keys: &[BlobKey]) -> Result<(), StoreError> {
+        let objects: &dyn ObjectStore = match self {
+            Self::Local(local) => return local.delete(keys).await,
+            Self::Memory(objects) => &**objects,
+            Self::S3(s3) => {
+                // In this order: an upload that gets complete in between is deleted below.
+                s3.abort_uploads_of(keys).await?;
+                &*s3.objects
+            }
+        };
         let paths = keys.iter().map(path).collect::<Result<Vec<_>, _>>()?;
-        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
-        let mut outcomes = self.objects.delete_stream(paths);
+        let mut outcomes = objects.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
         let mut first = Ok(());
         while let Some(outcome) = outcomes.next().await {
             match outcome.map_err(StoreError::from) {
@@ -160,20 +183,30 @@ impl BlobStore {
         first
     }
 
+    /// Lists blobs in pages, ascending by key: those that begin with `prefix` and come after
+    /// `after`. What is no blob of ours is passed over.
+    pub(crate) fn list(&self, prefix: &str, after: &str) -> Pages {
+        match self {
+            Self::Memory(objects) => list::memory(objects, prefix, after),
+            Self::Local(local) => local.list(prefix, after),
+            Self::S3(s3) => list::s3(Arc::clone(s3), prefix, after),
+        }
+    }
+
     /// Whether a look at the store goes over the network.
     pub(crate) fn is_remote(&self) -> bool {
-        matches!(self.kind, Kind::S3)
+        matches!(self, Self::S3(_))
     }
 
     /// Looks whether the store can be used. Of S3 this shows that it answers, that it accepts our
     /// key and that it has our bucket; that we may write only a write would show.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        match &self.kind {
-            Kind::Memory => Ok(()),
-            Kind::Local(root) => local::probe(Arc::clone(root)).await,
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Local(local) => local.probe().await,
             // GET and not HEAD: the answer to HEAD has no body, and only the body tells a missing
             // object from a missing bucket.
-            Kind::S3 => match self.objects.get(&Path::from(PROBE)).await {
+            Self::S3(s3) => match s3.objects.get(&Path::from(PROBE)).await {
                 Ok(_) => Ok(()),
                 Err(error) => match StoreError::from(error) {
                     StoreError::NotFound => Ok(()),
@@ -184,10 +217,90 @@ impl BlobStore {
     }
 
     /// Removes, in the background, what processes that died left behind.
-    pub(crate) fn sweep(&self, now: DateTime<Utc>, stop: CancellationToken) {
-        if let Kind::Local(root) = &self.kind {
-            let root = Arc::clone(root);
-            tokio::task::spawn_blocking(move || local::sweep(&root, now, &stop));
+    pub(crate) fn sweep(&self, clock: SystemClock, stop: CancellationToken) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Local(local) => local.sweep(clock.now(), stop),
+            Self::S3(s3) => s3.sweep(clock, stop),
+        }
+    }
+
+    /// Waits until no upload is under way, and those that were given up are gone from the store.
+    pub(crate) async fn settled(&self) {
+        if let Self::S3(s3) = self {
+            s3.cleaning.close();
+            s3.cleaning.wait().await;
+        }
+    }
+}
+
+/// How many parts S3 takes of one blob.
+const MAX_PARTS: u64 = 10_000;
+/// Bytes of a part, unless the blob needs larger ones. R2 wants all of a blob's parts equal.
+const PART: u64 = 8 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
+
+/// Blobs that flow through.
+impl BlobStore {
+    /// Bytes of the largest blob of which no more than `held` bytes are held at one time.
+    pub(crate) fn largest(&self, held: u64) -> u64 {
+        match self {
+            Self::S3(_) => (held / MIB * MIB).saturating_mul(MAX_PARTS),
+            Self::Memory(_) | Self::Local(_) => u64::MAX,
+        }
+    }
+
+    /// How a blob of so many bytes is to be written.
+    pub(crate) fn plan(&self, size: u64) -> Plan {
+        match self {
+            Self::S3(_) => {
+                let least = size.div_ceil(MAX_PARTS).next_multiple_of(MIB);
+                Plan { part: least.max(PART), parts: 4 }.within(4 * PART)
+            }
+            Self::Memory(_) | Self::Local(_) => Plan { part: PART / 2, parts: 2 },
+        }
+    }
+
+    /// Begins a blob that is written part by part.
+    pub(crate) async fn begin(
+        &self,
+        key: &BlobKey,
+        plan: Plan,
+        share: Share,
+    ) -> Result<LargeBlob, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(LargeBlob::Memory(Vec::new())),
+            Self::Local(local) => Ok(LargeBlob::Local(local.begin(key, plan, share).await?)),
+            Self::S3(s3) => {
+                let upload = multipart::begin(s3, path(key)?, attributes(key), plan, share).await?;
+                Ok(LargeBlob::S3(upload))
+            }
+        }
+    }
+
+    /// Makes a blob visible that is written in full, with the rules of [`BlobStore::put`].
+    #[tracing::instrument(name = "store.finish", skip_all, fields(size_bytes = is.size, otel.kind = "client"))]
+    pub(crate) async fn finish(
+        &self,
+        key: &BlobKey,
+        blob: LargeBlob,
+        is: Digest,
+    ) -> Result<(), StoreError> {
+        match blob {
+            LargeBlob::Memory(chunks) => self.put(key, Body { is, chunks }).await,
+            LargeBlob::Local(draft) => match draft.finish().await {
+                Err(StoreError::Taken) => self.accept(key, is).await,
+                outcome => outcome,
+            },
+            LargeBlob::S3(upload) => match upload.finish().await {
+                Ok(()) => Ok(()),
+                // A repeat of a request that succeeded finds no upload, or the key taken; servers
+                // have several words for that. The key tells.
+                Err(error) => match self.accept(key, is).await {
+                    Err(StoreError::Unavailable { .. }) => Err(StoreError::of_write(error)),
+                    outcome => outcome,
+                },
+            },
         }
     }
 }
@@ -197,58 +310,19 @@ fn path(key: &BlobKey) -> Result<Path, StoreError> {
     Path::parse(key.as_str()).map_err(|error| object_store::Error::from(error).into())
 }
 
-/// The bytes of a blob, from its begin to its end.
-async fn chunks(
-    found: GetResult,
-) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-    if found.meta.size <= ONE_READ {
-        let whole = found.bytes().await?;
-        return Ok(stream::iter(pieces(whole)).map(Ok).boxed());
-    }
-    Ok(match found.payload {
-        // `GetResult::into_stream` would read 8 KiB at a time, each on another thread.
-        GetResultPayload::File(file, _) => {
-            let file = tokio::fs::File::from_std(file);
-            ReaderStream::with_capacity(file, CHUNK_BYTES).map_err(StoreError::from).boxed()
-        }
-        GetResultPayload::Stream(chunks) => in_pieces(chunks).boxed(),
-    })
+/// Whoever opens a signed URL gets the type from the store, not from us.
+fn attributes(key: &BlobKey) -> Attributes {
+    Attributes::from_iter([(Attribute::ContentType, key.content_type())])
 }
 
-fn in_pieces(
-    chunks: BoxStream<'static, object_store::Result<Bytes>>,
-) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    chunks
-        .map_ok(|chunk| stream::iter(pieces(chunk)).map(Ok))
-        .map_err(StoreError::from)
-        .try_flatten()
-}
-
-/// Cuts a chunk, without copying, into what fits a message; an empty one stays one piece.
-fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
-    let mut first = true;
-    std::iter::from_fn(move || {
-        if chunk.is_empty() && !first {
-            return None;
+impl OpenBlob {
+    /// Reads to the end.
+    async fn sha256(self) -> Result<Checksum, StoreError> {
+        let mut hasher = Hasher::default();
+        let mut chunks = self.chunks;
+        while let Some(chunk) = chunks.try_next().await? {
+            hasher.update(&chunk);
         }
-        first = false;
-        Some(chunk.split_to(chunk.len().min(CHUNK_BYTES)))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_is_cut_into_messages_and_nothing_is_lost() {
-        for (size, messages) in
-            [(0, 1), (1, 1), (CHUNK_BYTES, 1), (CHUNK_BYTES + 1, 2), (3 * CHUNK_BYTES, 3)]
-        {
-            let chunk = Bytes::from(vec![5; size]);
-            let cut: Vec<Bytes> = pieces(chunk.clone()).collect();
-            assert_eq!(cut.len(), messages, "{size} bytes");
-            assert_eq!(cut.concat(), chunk);
-        }
+        Ok(hasher.finish())
     }
 }

@@ -18,6 +18,7 @@ mod error;
 mod flow;
 mod gate;
 mod held;
+mod left;
 mod limit;
 mod observe;
 mod oversize;

@@ -16,7 +16,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceBuilder, util::option_layer};
 
 use crate::{
-    ByteBudget, Callers, budget::BudgetLayer, deadline::DeadlineLayer, flow, gate::GateLayer,
+    ByteBudget, Callers, budget::BudgetLayer, deadline::DeadlineLayer, flow, gate::GateLayer, left,
     limit::LimitLayer, observe::ObserveLayer,
 };
 
@@ -195,7 +195,8 @@ impl Server {
             })
             .layer(option_layer(gate))
             .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls))
-            .layer(option_layer(budget));
+            .layer(option_layer(budget))
+            .map_request(left::tell);
 
         let draining = CancellationToken::new();
         let serving = transport::Server::builder()

@@ -1,5 +1,7 @@
-//! What tests share: a real PostgreSQL, a real S3 server, real processes.
+//! What tests share: a real PostgreSQL, a real S3 server and a network that
+//! loses things, real processes.
 
+pub mod faults;
 pub mod ports;
 pub mod postgres;
 pub mod s3;

@@ -1,8 +1,12 @@
-//! A real S3 server in this process: s3s-fs on loopback, with signature checks on.
+//! A real S3 server in this process: s3s-fs on loopback, with signature checks on. It also does
+//! what R2 does with multipart uploads and s3s-fs does not: lists those that are not finished, and
+//! refuses parts of different sizes.
 //!
 //! It is good at integrity and bad at races: of several conditional creates of one key at the same
 //! time more than one may win. A test must not lean on the conditional PUT for more than R2
 //! promises.
+
+mod strict;
 
 use std::{
     io,
@@ -18,6 +22,8 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 use s3s_fs::FileSystem;
+use strict::Strict;
+pub use strict::Unfinished;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -45,7 +51,7 @@ impl S3Server {
         let root = tempfile::tempdir()?;
         std::fs::create_dir(root.path().join(BUCKET))?;
         let files = FileSystem::new(root.path()).map_err(|e| io::Error::other(format!("{e:?}")))?;
-        let mut service = S3ServiceBuilder::new(files);
+        let mut service = S3ServiceBuilder::new(Strict::new(files, root.path()));
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -65,6 +71,14 @@ impl S3Server {
     #[must_use]
     pub fn objects(&self) -> PathBuf {
         self.root.path().join(BUCKET)
+    }
+
+    /// The multipart uploads of [`BUCKET`] that are not finished, by key.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn unfinished(&self) -> io::Result<Vec<Unfinished>> {
+        strict::unfinished(self.root.path(), BUCKET)
     }
 
     /// The directory with everything that the server keeps.

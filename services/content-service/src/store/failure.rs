@@ -2,6 +2,7 @@
 
 use std::{error::Error, io};
 
+use http::StatusCode;
 use object_store::client::{HttpError, HttpErrorKind};
 
 /// A store failed, or said no.
@@ -13,6 +14,12 @@ pub(crate) enum StoreError {
     /// The key is taken by other bytes.
     #[error("the key is taken")]
     Taken,
+    /// The bytes that were asked for begin at or past the blob's end.
+    #[error("the blob has {size} bytes")]
+    OutOfRange {
+        /// Of the blob.
+        size: u64,
+    },
     /// The file system cannot have a name so long.
     #[error("the name is too long")]
     NameTooLong,
@@ -49,6 +56,40 @@ impl StoreError {
         }
     }
 
+    /// As [`StoreError::of_write`].
+    pub(super) fn of_a_write(self) -> Self {
+        match self {
+            Self::NotFound => Self::Unavailable { advice: NO_ANSWER, cause: self.cause() },
+            other => other,
+        }
+    }
+
+    /// As [`StoreError::of_write`].
+    pub(super) fn from_local_write(error: io::Error) -> Self {
+        Self::from(error).of_a_write()
+    }
+
+    /// A refusal that object_store has not seen.
+    pub(super) fn of_answer(status: StatusCode, body: &str) -> Self {
+        let advice = match status {
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => NO_ACCESS,
+            StatusCode::NOT_FOUND if body.contains("NoSuchBucket") => NO_BUCKET,
+            _ => NO_ANSWER,
+        };
+        Self::Unavailable { advice, cause: without_users(&format!("{status}: {body}")) }
+    }
+
+    /// A body that ended before all of it came.
+    pub(super) fn cut_off() -> Self {
+        let cause = "the store ended the body early".to_owned();
+        Self::Unavailable { advice: NO_ANSWER, cause }
+    }
+
+    /// Another object took the place of the one that was being read.
+    pub(super) fn changed() -> Self {
+        Self::Unexpected("the object changed while it was read".to_owned())
+    }
+
     /// For the log: the store's own words, without the user ids that keys contain.
     pub(crate) fn cause(&self) -> String {
         self.to_string()
@@ -82,11 +123,18 @@ impl From<io::Error> for StoreError {
     }
 }
 
+impl From<HttpError> for StoreError {
+    fn from(error: HttpError) -> Self {
+        Self::Unavailable { advice: NO_ANSWER, cause: words(&error) }
+    }
+}
+
 fn of_io(kind: Option<io::ErrorKind>, cause: String) -> StoreError {
     use io::ErrorKind as Kind;
     let advice = match kind {
         // A directory where a blob would be: keys of blobs go through it, none ends there.
-        Some(Kind::IsADirectory) => return StoreError::NotFound,
+        Some(Kind::IsADirectory | Kind::NotFound) => return StoreError::NotFound,
+        Some(Kind::AlreadyExists) => return StoreError::Taken,
         Some(Kind::InvalidFilename) => return StoreError::NameTooLong,
         Some(Kind::PermissionDenied) => NO_PERMISSION,
         Some(Kind::StorageFull | Kind::QuotaExceeded) => FULL,

@@ -1,115 +1,147 @@
-//! The local file system: what object_store's implementation leaves to do.
+//! The local file system: a blob is the file that its key names, below `BLOB_DIR`.
+//!
+//! - `directories`: made when they are needed, and brought to disk with what is in them.
+//! - `draft`: a file without a name, that gets its name when it is whole and on disk.
+//! - `writers`: small blobs, several to one trip to the disk.
+//! - `large`: blobs that flow through.
+//! - `reading`, `walk`: few system calls a blob, none on the threads that serve.
+
+mod directories;
+mod draft;
+mod large;
+mod reading;
+mod sweep;
+mod walk;
+mod writers;
 
 use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
-use object_store::local::LocalFileSystem;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use synap_types::BlobKey;
 use tokio_util::sync::CancellationToken;
 
-use super::StoreError;
+pub(super) use self::large::LocalDraft;
+use self::{directories::Directories, writers::Writers};
+use super::{BlobMeta, OpenBlob, Pages, Plan, Range, StoreError};
+use crate::domain::Share;
 
-/// A staging file that nobody has written to for so long belongs to a process that died.
-const LEFT_BEHIND: TimeDelta = TimeDelta::hours(1);
-
-/// Makes the directory, and the store in it. Returns the directory's real path, too.
-pub(super) fn open(directory: &Path) -> io::Result<(LocalFileSystem, PathBuf)> {
-    let named = |cause: io::Error| {
-        let text = format!("BLOB_DIR={}: {cause}", directory.display());
-        io::Error::new(cause.kind(), text)
-    };
-    fs::create_dir_all(directory).map_err(named)?;
-    let root = directory.canonicalize().map_err(named)?;
-    let objects = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
-    Ok((objects.with_fsync(true), root))
+/// The store.
+#[derive(Debug)]
+pub(crate) struct Local {
+    directories: Arc<Directories>,
+    writers: Writers,
 }
 
-/// Brings the directories of a blob that somebody else wrote to disk, so that it may be
-/// acknowledged. Its bytes are there: they are synced before the file gets its name.
-pub(super) async fn settle(
-    root: Arc<PathBuf>,
-    blob: &object_store::path::Path,
-) -> Result<(), StoreError> {
-    let file = root.join(blob.as_ref());
-    blocking(move || {
-        let directories = file.ancestors().skip(1);
-        for directory in directories.take_while(|directory| directory.starts_with(&*root)) {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Whether the directory is there and takes a file. Nothing is left behind.
-pub(super) async fn probe(root: Arc<PathBuf>) -> Result<(), StoreError> {
-    // Beside `users`, where no key can be.
-    let file = root.join(".probe");
-    blocking(move || {
-        File::create(&file)?.write_all(b"?")?;
-        match fs::remove_file(&file) {
-            // Another replica on the same directory was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
-    })
-    .await
-}
-
-/// Removes staging files (`…#1`: object_store writes there first) that are [`LEFT_BEHIND`].
-pub(super) fn sweep(root: &Path, now: DateTime<Utc>, stop: &CancellationToken) {
-    let mut count = 0_u64;
-    if let Err(cause) = sweep_below(root, (now - LEFT_BEHIND).into(), stop, &mut count) {
-        let reason = cause.to_string();
-        tracing::warn!(reason, "files of died processes were not all looked for");
+impl Local {
+    /// Makes the directory, and the threads that write.
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let named = |cause: io::Error| {
+            let text = format!("BLOB_DIR={}: {cause}", directory.display());
+            io::Error::new(cause.kind(), text)
+        };
+        let directories = Arc::new(Directories::open(directory).map_err(named)?);
+        let writers = Writers::start(&directories)?;
+        Ok(Self { directories, writers })
     }
-    if count > 0 {
-        tracing::info!(count, "files of died processes removed");
-    }
-}
 
-fn sweep_below(
-    root: &Path,
-    before: SystemTime,
-    stop: &CancellationToken,
-    count: &mut u64,
-) -> io::Result<()> {
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory)? {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                directories.push(entry.path());
-            } else if is_staging(&entry.file_name().to_string_lossy()) {
-                // A file that is gone by now was not left behind.
-                let modified = entry.metadata().and_then(|metadata| metadata.modified());
-                if modified.is_ok_and(|modified| modified < before) {
-                    fs::remove_file(entry.path())?;
-                    *count += 1;
+    /// Where the blob is, or would be. A key has no segment that leads elsewhere.
+    fn file(&self, key: &BlobKey) -> PathBuf {
+        self.directories.root().join(key.as_str())
+    }
+
+    /// Writes a small blob.
+    pub(super) async fn put(&self, key: &BlobKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
+        self.writers.write(self.file(key), chunks).await.map_err(StoreError::from_local_write)
+    }
+
+    /// Begins a large one.
+    pub(super) async fn begin(
+        &self,
+        key: &BlobKey,
+        plan: Plan,
+        share: Share,
+    ) -> Result<LocalDraft, StoreError> {
+        LocalDraft::begin(Arc::clone(&self.directories), self.file(key), plan, share).await
+    }
+
+    /// Brings the directories of a blob that somebody else wrote to disk, so that it may be
+    /// acknowledged. Its bytes are there: they are synced before the file gets its name.
+    pub(super) async fn settle(&self, key: &BlobKey) -> Result<(), StoreError> {
+        let (directories, file) = (Arc::clone(&self.directories), self.file(key));
+        blocking(move || directories.settle_all(&file)).await
+    }
+
+    pub(super) async fn read(&self, key: &BlobKey, range: Range) -> Result<OpenBlob, StoreError> {
+        reading::open(self.file(key), range).await
+    }
+
+    pub(super) async fn head(&self, key: &BlobKey) -> Result<BlobMeta, StoreError> {
+        let file = self.file(key);
+        blocking(move || reading::meta(&fs::symlink_metadata(file)?)).await
+    }
+
+    /// All are tried; the first failure is the answer.
+    pub(super) async fn delete(&self, keys: &[BlobKey]) -> Result<(), StoreError> {
+        let files: Vec<_> = keys.iter().map(|key| self.file(key)).collect();
+        let directories = Arc::clone(&self.directories);
+        blocking(move || {
+            let mut first = Ok(());
+            let mut changed = Vec::new();
+            for file in files {
+                match fs::remove_file(&file) {
+                    Ok(()) => changed.push(file),
+                    Err(error) if is_no_blob(&error) => {}
+                    Err(error) => first = first.and(Err(error)),
                 }
             }
-        }
+            // So that no crash of the machine brings them back.
+            first.and(directories.sync_parents(changed.iter().map(PathBuf::as_path)))
+        })
+        .await
     }
-    Ok(())
+
+    pub(super) fn list(&self, prefix: &str, after: &str) -> Pages {
+        walk::pages(self.directories.root(), prefix, after)
+    }
+
+    /// Whether the directory is there and takes a file. Nothing is left behind.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        // Beside `users`, where no key can be.
+        let file = self.directories.root().join(".probe");
+        blocking(move || {
+            File::create(&file)?.write_all(b"?")?;
+            match fs::remove_file(&file) {
+                // Another replica on the same directory was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                outcome => outcome,
+            }
+        })
+        .await
+        .map_err(StoreError::of_a_write)
+    }
+
+    /// Removes the staging files of processes that died.
+    pub(super) fn sweep(&self, now: DateTime<Utc>, stop: CancellationToken) {
+        let directories = Arc::clone(&self.directories);
+        tokio::task::spawn_blocking(move || sweep::sweep(directories.root(), now, &stop));
+    }
 }
 
-/// No key has a `#`: what is named so was never a blob.
-fn is_staging(name: &str) -> bool {
-    name.rsplit_once('#')
-        .is_some_and(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
+/// There is nothing, or a directory, which is no blob: keys go through it, none ends there.
+fn is_no_blob(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
 }
 
-async fn blocking(
-    work: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<(), StoreError> {
+/// Runs what may block, off the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => Ok(outcome?),
         Err(cause) => Err(object_store::Error::from(cause).into()),
@@ -118,59 +150,23 @@ async fn blocking(
 
 #[cfg(test)]
 mod tests {
-    use synap_types::{Clock as _, SystemClock};
-
     use super::*;
-
-    #[test]
-    fn only_what_a_dead_process_left_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let notes = root.path().join("users/u/notes");
-        fs::create_dir_all(&notes).unwrap();
-        let now = SystemClock.now();
-        for (name, age) in [
-            ("note.md", TimeDelta::days(400)),
-            ("dead.md#1", LEFT_BEHIND + TimeDelta::seconds(1)),
-            ("dead.md#27", TimeDelta::days(9)),
-            ("being-written.md#1", LEFT_BEHIND - TimeDelta::minutes(1)),
-            ("odd#name", TimeDelta::days(9)),
-        ] {
-            let file = File::create(notes.join(name)).unwrap();
-            file.set_modified((now - age).into()).unwrap();
-        }
-        let left = || {
-            let mut names: Vec<_> = fs::read_dir(&notes)
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect();
-            names.sort();
-            names
-        };
-
-        let stopped = CancellationToken::new();
-        stopped.cancel();
-        sweep(root.path(), now, &stopped);
-        assert_eq!(left().len(), 5);
-
-        sweep(root.path(), now, &CancellationToken::new());
-        assert_eq!(left(), ["being-written.md#1", "note.md", "odd#name"]);
-    }
 
     #[tokio::test]
     async fn a_look_leaves_nothing_and_notices_a_lost_directory() {
         let parent = tempfile::tempdir().unwrap();
-        let (_, root) = open(&parent.path().join("a/b")).unwrap();
-        let root = Arc::new(root);
-        probe(Arc::clone(&root)).await.unwrap();
-        assert_eq!(fs::read_dir(&*root).unwrap().count(), 0);
-        fs::remove_dir(&*root).unwrap();
-        probe(root).await.unwrap_err();
+        let directory = parent.path().join("a/b");
+        let store = Local::open(&directory).unwrap();
+        store.probe().await.unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        fs::remove_dir(&directory).unwrap();
+        store.probe().await.unwrap_err();
     }
 
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = open(&file.path().join("blobs")).unwrap_err().to_string();
+        let error = Local::open(&file.path().join("blobs")).unwrap_err().to_string();
         assert!(error.starts_with("BLOB_DIR="), "{error}");
     }
 }

@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod faults;
+mod heads;
+mod large;
+mod listing;
 mod outages;
 mod races;
+mod ranges;
 mod refusals;
 mod round_trips;
 mod running;

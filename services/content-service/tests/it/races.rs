@@ -1,12 +1,11 @@
 //! Many writers of one key, and writers that go away.
 
-use std::{collections::BTreeSet, pin::Pin, task::Poll};
+use std::collections::BTreeSet;
 
 use futures::future;
 use synap_content_service::Backend;
-use synap_proto::content::PutBlobRequest;
 use tokio::sync::mpsc;
-use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 
 use crate::running::{
@@ -56,28 +55,6 @@ async fn a_race_with_the_same_bytes_has_winners_only(service: Running) {
     assert!(service.files().len() <= 1);
 }
 
-/// The messages of an upload whose client goes away: tells when the service has taken them all.
-struct Abandoned {
-    messages: std::vec::IntoIter<PutBlobRequest>,
-    all_taken: mpsc::UnboundedSender<()>,
-}
-
-impl Stream for Abandoned {
-    type Item = PutBlobRequest;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> Poll<Option<PutBlobRequest>> {
-        let next = self.messages.next();
-        if next.is_none() {
-            let _ = self.all_taken.send(());
-            return Poll::Pending;
-        }
-        Poll::Ready(next)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_given_up_leaves_nothing_and_frees_its_memory() {
     let body = bytes(2 * 1024 * 1024);
@@ -91,12 +68,7 @@ async fn an_upload_that_is_given_up_leaves_nothing_and_frees_its_memory() {
         for _ in 0..3 {
             let mut parts = messages(KEY, &body);
             parts.pop();
-            let (all_taken, mut told) = mpsc::unbounded_channel();
-            let upload = Abandoned { messages: parts.into_iter(), all_taken };
-            tokio::select! {
-                outcome = service.send(upload) => panic!("ended with {outcome:?}"),
-                _ = told.recv() => {}
-            }
+            service.abandon(parts).await;
         }
         let other = vec![1; 2 * 1024 * 1024];
         service.put(KEY, &other).await.unwrap();

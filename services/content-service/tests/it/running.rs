@@ -3,6 +3,8 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    pin::Pin,
+    task::Poll,
 };
 
 use synap_content_service::{Backend, Config, Service, StartError, StoreArgs};
@@ -14,7 +16,7 @@ use synap_rpc::{CHUNK_BYTES, Channel, RpcError, ServerArgs};
 use synap_testkit::s3::{self, S3Server};
 use synap_types::Checksum;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic_health::pb::{
@@ -58,7 +60,10 @@ macro_rules! over {
 pub(crate) use {over, over_every_store, over_memory_and_local};
 
 /// Largest blob that the service under test takes.
-pub(crate) const MAX_BLOB_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const MAX_BLOB_BYTES: u64 = 48 * MIB as u64;
+pub(crate) const MIB: usize = 1024 * 1024;
+/// Blobs larger than this flow through in parts of this size.
+pub(crate) const PART: usize = 8 * MIB;
 
 /// A service that is ready. Stops when dropped.
 pub(crate) struct Running {
@@ -154,10 +159,37 @@ impl Running {
         }
     }
 
+    /// Sends messages and, when the service has taken them all, goes away.
+    pub(crate) async fn abandon(&self, messages: Vec<PutBlobRequest>) {
+        let (all_taken, mut told) = mpsc::unbounded_channel();
+        let upload = Abandoned { messages: messages.into_iter(), all_taken };
+        tokio::select! {
+            outcome = self.send(upload) => panic!("ended with {outcome:?}"),
+            _ = told.recv() => {}
+        }
+    }
+
     pub(crate) async fn get(&self, key: &str) -> Result<(Blob, Vec<u8>), RpcError> {
-        let key = key.to_owned();
-        let mut client = self.client();
-        let answer = client.get_blob(GetBlobRequest { key, ..GetBlobRequest::default() }).await;
+        self.read(GetBlobRequest { key: key.to_owned(), ..GetBlobRequest::default() }).await
+    }
+
+    pub(crate) async fn get_range(
+        &self,
+        key: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<(Blob, Vec<u8>), RpcError> {
+        self.read(GetBlobRequest {
+            key: key.to_owned(),
+            offset: i64::try_from(offset).unwrap(),
+            length: i64::try_from(length).unwrap(),
+            ..GetBlobRequest::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn read(&self, request: GetBlobRequest) -> Result<(Blob, Vec<u8>), RpcError> {
+        let answer = self.client().get_blob(request).await;
         let mut answer = answer.map_err(|status| RpcError::from_status(&status))?.into_inner();
         let (mut blob, mut body) = (None, Vec::new());
         while let Some(message) = answer.next().await {
@@ -171,8 +203,13 @@ impl Running {
     }
 
     pub(crate) async fn head(&self, key: &str) -> Result<Blob, RpcError> {
+        self.look(key, false).await
+    }
+
+    /// As [`Running::head`], with the checksum where that is asked for.
+    pub(crate) async fn look(&self, key: &str, with_sha256: bool) -> Result<Blob, RpcError> {
         let key = key.to_owned();
-        match self.client().head_blob(HeadBlobRequest { key, with_sha256: false }).await {
+        match self.client().head_blob(HeadBlobRequest { key, with_sha256 }).await {
             Ok(answer) => Ok(answer.into_inner().blob.unwrap()),
             Err(status) => Err(RpcError::from_status(&status)),
         }
@@ -184,6 +221,18 @@ impl Running {
             Ok(_) => Ok(()),
             Err(status) => Err(RpcError::from_status(&status)),
         }
+    }
+
+    /// Waits until nothing is left of uploads that came to nothing.
+    pub(crate) async fn forgets_uploads(&self) {
+        let Some(s3) = &self.s3 else { return };
+        let forgotten = async {
+            while !s3.unfinished().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(10);
+        tokio::time::timeout(limit, forgotten).await.expect("uploads stay unfinished");
     }
 
     /// Every file below the store's directory, staging files too; memory has none to show.
@@ -211,8 +260,34 @@ impl Running {
     }
 }
 
+/// The messages of an upload whose client goes away: tells when the service has taken them all.
+struct Abandoned {
+    messages: std::vec::IntoIter<PutBlobRequest>,
+    all_taken: mpsc::UnboundedSender<()>,
+}
+
+impl Stream for Abandoned {
+    type Item = PutBlobRequest;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<PutBlobRequest>> {
+        let next = self.messages.next();
+        if next.is_none() {
+            let _ = self.all_taken.send(());
+            return Poll::Pending;
+        }
+        Poll::Ready(next)
+    }
+}
+
 /// The messages of a body: the first also says what it will be.
 pub(crate) fn messages(key: &str, body: &[u8]) -> Vec<PutBlobRequest> {
+    messages_with(spec(key, body), body)
+}
+
+pub(crate) fn messages_with(spec: PutBlobSpec, body: &[u8]) -> Vec<PutBlobRequest> {
     let mut messages: Vec<_> = body
         .chunks(CHUNK_BYTES)
         .map(|chunk| PutBlobRequest { spec: None, data: chunk.to_vec().into() })
@@ -220,7 +295,7 @@ pub(crate) fn messages(key: &str, body: &[u8]) -> Vec<PutBlobRequest> {
     if messages.is_empty() {
         messages.push(PutBlobRequest::default());
     }
-    messages[0].spec = Some(spec(key, body));
+    messages[0].spec = Some(spec);
     messages
 }
 
@@ -234,7 +309,15 @@ pub(crate) fn spec(key: &str, body: &[u8]) -> PutBlobSpec {
 
 /// Bytes without a short period, so that a lost or doubled chunk shows.
 pub(crate) fn bytes(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + i / 251).to_le_bytes()[0]).collect()
+    let block: Vec<u8> = (0..4096_usize).map(|i| (i * 31 + i / 251).to_le_bytes()[0]).collect();
+    let mut bytes = Vec::with_capacity(size + block.len());
+    while bytes.len() < size {
+        let at = bytes.len();
+        bytes.extend_from_slice(&block);
+        bytes[at..at + 8].copy_from_slice(&at.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }
 
 fn server_args() -> ServerArgs {
