@@ -19,6 +19,9 @@ use append::Job;
 
 /// The most that is waited for a connection: a suspended database needs seconds to wake up.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// The answer leaves so long before the caller's deadline, at most: on a busy machine it takes a
+/// while to get there.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
 /// The event store.
 #[derive(Clone)]
@@ -63,7 +66,7 @@ impl Database {
 /// How long the caller can be kept waiting and still be told why; `None` if it is in no hurry.
 fn patience() -> Option<Duration> {
     let left = deadline::remaining()?;
-    Some(left.saturating_sub((left / 10).min(Duration::from_millis(100))))
+    Some(left.saturating_sub((left / 10).min(ANSWER_MARGIN)))
 }
 
 /// What the database said; one error may be the answer to many callers.

@@ -1,6 +1,9 @@
 //! What the gateway can be told, by flag or environment.
 
-use std::{net::SocketAddr, num::NonZeroUsize};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+};
 
 use clap::Args;
 use synap_auth::AuthArgs;
@@ -40,6 +43,17 @@ pub struct Config {
     /// Connections to content-service for the bodies of files.
     #[arg(long, env = "FILE_CONNECTIONS", default_value = "4")]
     pub file_connections: NonZeroUsize,
+    /// Calls of one user under way at once, whoever makes them; more are answered
+    /// RESOURCE_EXHAUSTED. A part of MAX_CONCURRENT_CALLS, so that nobody can take all places.
+    #[arg(long, env = "MAX_CALLS_PER_USER", default_value = "64")]
+    pub max_calls_per_user: NonZeroUsize,
+    /// Bytes of all requests with a note's body that are held at one time; more are answered
+    /// RESOURCE_EXHAUSTED.
+    #[arg(long, env = "GATEWAY_MAX_INFLIGHT_BYTES", default_value_t = 256 * 1024 * 1024)]
+    pub max_inflight_bytes: usize,
+    /// Seconds that the body of an HTTP request may take to arrive.
+    #[arg(long, env = "HTTP_BODY_SECS", default_value = "30")]
+    pub http_body_secs: NonZeroU64,
     /// Milliseconds that a write waits for the event store before it is acknowledged with
     /// event_pending.
     #[arg(long, env = "APPEND_TIMEOUT_MS", default_value_t = 2000)]

@@ -1,9 +1,7 @@
-//! What both edges, gRPC and HTTP, do with a note: know the caller, check the request, and pass it
-//! on.
+//! What both edges, gRPC and HTTP, do with a note: check the request, and pass it on.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use synap_auth::Authenticator;
 use synap_proto::{
     field,
     gateway::{CreateNoteRequest, GetNoteRequest},
@@ -25,18 +23,12 @@ const WRITE_LIMIT: Duration = Duration::from_mins(5);
 /// The public API, whatever it is spoken in.
 #[derive(Clone)]
 pub(crate) struct NoteApi {
-    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) saga: Saga,
     pub(crate) reader: Reader,
     pub(crate) max_note_bytes: usize,
 }
 
 impl NoteApi {
-    /// Who is calling, from the `authorization` header.
-    pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<UserId, Error> {
-        Ok(self.authenticator.authenticate(authorization).await?)
-    }
-
     /// Stores a note.
     pub(crate) async fn create(
         &self,

@@ -6,7 +6,7 @@ use synap_auth::Authenticator;
 use synap_proto::gateway::{
     file_service_server::FileServiceServer, note_service_server::NoteServiceServer,
 };
-use synap_rpc::{Channel, Server};
+use synap_rpc::{ByteBudget, Callers, Channel, RpcError, Server};
 use synap_types::SystemIds;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clients::{ContentClient, EntityClient, EventClient},
     config::Config,
+    error::Error,
     files::FileApi,
     grpc::{Files, LONG_CALLS, Notes},
     http::{Edge, EdgeOptions},
@@ -23,6 +24,9 @@ use crate::{
     recovery::Recovery,
     saga::{Finisher, Saga},
 };
+
+/// The methods whose requests hold a note's body; a body that is streamed is not held.
+const HOLD_A_BODY: &[&str] = &["/synap.gateway.v1.NoteService/CreateNote"];
 
 /// The gateway, with its ports open.
 pub struct Service {
@@ -67,7 +71,6 @@ impl Service {
         let event = EventClient::new(event_channel);
         let (finisher, finishing) = Finisher::start(entity.clone());
 
-        let authenticator = Arc::new(Authenticator::new(&config.auth)?);
         let saga = Saga {
             content: content.clone(),
             entity: entity.clone(),
@@ -83,7 +86,6 @@ impl Service {
             upload_expiry: Duration::from_secs(config.upload_url_expiry_secs),
         };
         let api = NoteApi {
-            authenticator: authenticator.clone(),
             saga,
             reader: Reader { content: content.clone(), entity: entity.clone() },
             max_note_bytes: config.max_note_bytes,
@@ -99,8 +101,22 @@ impl Service {
             ),
         };
 
+        // Both edges let in the same callers, and hold their bodies out of one budget.
+        let authenticator = Arc::new(Authenticator::new(&config.auth)?);
+        let callers = Callers::new(config.max_calls_per_user.get(), move |header| {
+            let authenticator = Arc::clone(&authenticator);
+            async move {
+                let user = authenticator.authenticate(header.as_deref()).await;
+                user.map_err(|why| RpcError::from(Error::from(why)))
+            }
+        });
+        let budget = ByteBudget::new(config.max_inflight_bytes);
+
         let options = EdgeOptions {
             listen: config.http_listen,
+            callers: callers.clone(),
+            budget: budget.clone(),
+            body_limit: Duration::from_secs(config.http_body_secs.get()),
             deadline: Duration::from_secs(config.server.default_deadline_secs),
             max_concurrent: config.server.max_concurrent_calls,
             grace: Duration::from_secs(config.server.shutdown_grace_secs),
@@ -111,12 +127,14 @@ impl Service {
         let server = Server::bind("gateway", config.listen, &config.server)
             .await?
             .long_calls(LONG_CALLS)
+            .only_for(callers)
+            .within(budget, HOLD_A_BODY)
             .add_service(
                 NoteServiceServer::new(Notes { api })
                     .max_decoding_message_size(max_message)
                     .max_encoding_message_size(usize::MAX),
             )
-            .add_service(FileServiceServer::new(Files { authenticator, api: files }));
+            .add_service(FileServiceServer::new(Files { api: files }));
         Ok(Self { server, edge, recovery, finishing, readiness })
     }
 

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::{net::TcpListener, path::Path};
+use std::{net::TcpListener, path::Path, time::Duration};
 
 use http::uri::PathAndQuery;
 use reqwest::Method;
@@ -13,8 +13,8 @@ use serde_json::Value;
 use support::{
     eventually,
     http::{Http, answer},
-    process::signal,
-    up::{Up, channel, option, printed_commands, run, text},
+    process::{naming, signal},
+    up::{Up, channel, interrupt_after, option, printed_commands, run, text},
 };
 use synap_proto::gateway::{
     CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse,
@@ -23,6 +23,9 @@ use synap_rpc::Channel;
 use synap_testkit::ports::Port;
 use tonic::{Request, client::Grpc};
 use tonic_prost::ProstCodec;
+
+/// A first start takes a second or so: initdb, PostgreSQL, migrations.
+const STEP: Duration = Duration::from_millis(150);
 
 /// A printed grpcurl: the channel, the request's metadata, the path, and the message as JSON.
 fn grpcurl(words: &[String]) -> (Grpc<Channel>, String, PathAndQuery, Value) {
@@ -183,6 +186,18 @@ async fn in_processes_that_are_started_again_when_they_die() {
         }
     })
     .await;
+}
+
+/// From before initdb until it is ready: whatever has been started by then ends.
+#[tokio::test]
+async fn ctrl_c_during_the_very_first_start_leaves_nothing_running() {
+    let directory = tempfile::tempdir().unwrap();
+    for step in 0..8_u32 {
+        let data = directory.path().join(format!("data-{step}"));
+        interrupt_after(&data, STEP * step).await;
+        let what = format!("nothing is left of what was interrupted after {:?}", STEP * step);
+        eventually(&what, || async { naming(&data).is_empty() }).await;
+    }
 }
 
 /// Six ports in a row, the fifth of which somebody else listens on.

@@ -36,6 +36,9 @@ const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 const SHUTDOWN_LIMIT: Duration = Duration::from_mins(1);
 
 const POLL: Duration = Duration::from_millis(20);
+/// A child that this process is starting has a copy of each of our locks from fork to exec: on a busy
+/// machine one that we have given up is held for this long at most.
+const FORK_LIMIT: Duration = Duration::from_secs(2);
 
 /// No system numbers processes this high, so nobody ever has this pid (Linux ends at 2^22).
 const NOBODYS_PID: &str = "4194999";
@@ -60,16 +63,23 @@ impl Cluster {
         let what = || format!("opening the data directory {}", dir.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(what)?;
         let dir = dir.canonicalize().doing(what)?;
-        let mut owner = open_lock(&dir.join("owner.lock")).doing(what)?;
-        match owner.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let read = owner.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-                let pid = if read { pid.trim().to_owned() } else { "?".to_owned() };
-                return Err(ProvideError::InUse { data_dir: dir, pid });
+        let path = dir.join("owner.lock");
+        let mut owner = open_lock(&path).doing(what)?;
+        let started = Instant::now();
+        loop {
+            match owner.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+                    if pid == std::process::id().to_string() && started.elapsed() < FORK_LIMIT {
+                        thread::sleep(POLL);
+                        continue;
+                    }
+                    let pid = if pid.is_empty() { "?".to_owned() } else { pid };
+                    return Err(ProvideError::InUse { data_dir: dir, pid });
+                }
+                Err(TryLockError::Error(error)) => return Err(error).doing(what),
             }
-            Err(TryLockError::Error(error)) => return Err(error).doing(what),
         }
         owner.set_len(0).doing(what)?;
         writeln!(owner, "{}", std::process::id()).doing(what)?;

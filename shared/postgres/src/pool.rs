@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    Connection as _, PgPool,
+    Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use url::Url;
@@ -26,6 +26,10 @@ pub struct PoolOptions {
     /// The server cancels a statement that takes longer. Default 30 s; `None` for no limit. A
     /// transaction pooler takes no such setting, see [`connect_pool`].
     pub statement_timeout: Option<Duration>,
+    /// The server ends a session that is inside a transaction and does nothing for this long, which
+    /// nothing here has reason to: an open transaction holds back the readers of all events.
+    /// Default 30 s; `None` for no limit. A transaction pooler takes no such setting.
+    pub idle_in_transaction_timeout: Option<Duration>,
     /// Connections idle for longer are closed. Default 10 min.
     pub idle_timeout: Duration,
     /// Whether every busy statement finds its rows by key. Then each is planned once, as nested
@@ -54,6 +58,7 @@ impl PoolOptions {
             application_name: application_name.into(),
             acquire_timeout: Duration::from_secs(10),
             statement_timeout: Some(Duration::from_secs(30)),
+            idle_in_transaction_timeout: Some(Duration::from_secs(30)),
             idle_timeout: Duration::from_mins(10),
             by_key: false,
         }
@@ -85,6 +90,10 @@ pub fn connect_pool(url: &str, options: &PoolOptions) -> Result<PgPool, InvalidU
         if let Some(timeout) = options.statement_timeout {
             connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
         }
+        if let Some(timeout) = options.idle_in_transaction_timeout {
+            let millis = timeout.as_millis().to_string();
+            connect = connect.options([("idle_in_transaction_session_timeout", millis)]);
+        }
         if options.by_key {
             connect = connect.options(BY_KEY);
         }
@@ -102,7 +111,30 @@ pub fn connect_pool(url: &str, options: &PoolOptions) -> Result<PgPool, InvalidU
                 Ok(true)
             })
         })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let clean = is_outside_of_transactions(connection).await;
+                if !clean {
+                    tracing::warn!("a connection came back inside a transaction; it is closed");
+                }
+                Ok(clean)
+            })
+        })
         .connect_lazy_with(connect))
+}
+
+/// Whether no transaction is open on a connection that comes back to the pool.
+///
+/// A future that is dropped while BEGIN is under way leaves one open, and sqlx does not know: it
+/// counts a transaction when BEGIN has been answered. The next writes on the connection would be
+/// part of that transaction, and lost. The server knows; sqlx tells only whether there is a
+/// transaction after a statement that is meant to begin one. So one that begins none is sent:
+/// outside of a transaction sqlx complains, inside it does not, and inside one that has failed the
+/// server refuses the statement. It costs a round trip, which nobody waits for.
+async fn is_outside_of_transactions(connection: &mut PgConnection) -> bool {
+    // What was dropped inside of a transaction that sqlx knows has its ROLLBACK queued: it goes
+    // first.
+    matches!(connection.begin_with("SELECT").await, Err(sqlx::Error::BeginFailed))
 }
 
 /// The URL with `***` for its password, to be shown and logged.

@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use sqlx::{
-    PgPool, SqlSafeStr as _,
+    Connection as _, PgPool, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
 };
 use support::{Scratch, connect, fast_options, scratch, start};
@@ -153,6 +153,66 @@ async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
     sqlx::query("SELECT pg_terminate_backend($1, 5000)").bind(pid).execute(&pool).await.unwrap();
     let error = sqlx::query("SELECT 1").execute(&mut *victim).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
+}
+
+/// Drops the future of BEGIN after each number of polls, until one is enough to finish it.
+async fn abandon_begin(pool: &PgPool, polls: usize) -> bool {
+    let mut connection = pool.acquire().await.unwrap();
+    let mut begin = std::pin::pin!(connection.begin());
+    for _ in 0..polls {
+        let mut polled = false;
+        let done = poll_fn(|cx| {
+            // Woken by the server's answer or by nothing: once and no more is what is wanted.
+            if std::mem::replace(&mut polled, true) {
+                return Poll::Ready(false);
+            }
+            match begin.as_mut().poll(cx) {
+                Poll::Ready(begun) => {
+                    begun.unwrap();
+                    Poll::Ready(true)
+                }
+                Poll::Pending => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        });
+        if done.await {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_back_inside_a_transaction_is_not_used_again() {
+    let (server, _scratch) = server().await;
+    let pool = pool(&server, |options| options.max_connections = 1);
+    sqlx::raw_sql("CREATE TABLE t (id int)").execute(&pool).await.unwrap();
+    let mut written = 0;
+    for polls in 0..8 {
+        abandon_begin(&pool, polls).await;
+        sqlx::query("INSERT INTO t VALUES (1)").execute(&pool).await.unwrap();
+        written += 1;
+        // Seen from outside: what is only in an open transaction does not count.
+        let mut witness = connect(server.url()).await;
+        let seen: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut witness).await.unwrap();
+        assert_eq!(seen, written, "dropped after {polls} polls");
+    }
+    // One that has failed is no better.
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql("SELECT 1 / 0").execute(&mut *connection).await.unwrap_err();
+    drop(connection);
+    sqlx::query("INSERT INTO t VALUES (1)").execute(&pool).await.unwrap();
+    // And a connection that is fine is kept.
+    let pid = || sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&pool);
+    let before = pid().await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO t VALUES (2)").execute(&mut *transaction).await.unwrap();
+    drop(transaction);
+    assert_eq!(pid().await.unwrap(), before);
 }
 
 #[tokio::test]

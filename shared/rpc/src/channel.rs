@@ -28,6 +28,7 @@ use tracing::{Instrument as _, Span};
 use crate::{
     RpcError,
     deadline::{self, BoundedBody},
+    flow,
     observe::{Call, Side, watch},
 };
 
@@ -74,9 +75,9 @@ impl Channel {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            // Blobs flow through here: the default windows of 64 KiB would make each chunk wait.
-            .initial_stream_window_size(2 * 1024 * 1024)
-            .initial_connection_window_size(8 * 1024 * 1024);
+            .http2_adaptive_window(false)
+            .initial_stream_window_size(flow::STREAM_WINDOW)
+            .initial_connection_window_size(flow::CONNECTION_WINDOW);
         if url.starts_with("https:") {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(failed)?;

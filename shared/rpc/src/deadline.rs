@@ -31,6 +31,11 @@ const MARGIN: Duration = Duration::from_millis(5);
 /// Stands for "never" where a limit is too long for the clock to add.
 const FAR: Duration = Duration::from_hours(24 * 365);
 
+/// The health check, and the longest that one may take: anybody may make it, and none has reason
+/// to take long.
+pub(crate) const CHECK: &str = "/grpc.health.v1.Health/Check";
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
+
 tokio::task_local! {
     static DEADLINE: Instant;
 }
@@ -119,9 +124,13 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = header_timeout(request.headers())
             .map(|limit| limit.saturating_sub(MARGIN.min(limit / 4)));
-        let long = self.limits.long_calls.contains(&request.uri().path());
-        let default = if long { self.limits.max } else { self.limits.default };
-        let at = after(asked.unwrap_or(default).min(self.limits.max));
+        let DeadlineLayer { default, max, long_calls, .. } = self.limits;
+        let (default, max) = match request.uri().path() {
+            CHECK => (default, CHECK_LIMIT.min(max)),
+            path if long_calls.contains(&path) => (max, max),
+            _ => (default, max),
+        };
+        let at = after(asked.unwrap_or(default).min(max));
         let stop = self.limits.stop.clone();
         let answer = DEADLINE.scope(at, self.inner.call(request));
         Box::pin(async move {

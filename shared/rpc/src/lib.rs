@@ -4,14 +4,20 @@
 //!
 //! 1. [`Channel`] in the caller: takes the caller's remaining time along, and its trace.
 //! 2. [`Server`] in the service: its layers open a span ([`observe`]), bound the time
-//!    ([`deadline`]), and shed what is too much ([`limit`]).
+//!    ([`deadline`]), let in whom they know ([`gate`]), shed what is too much ([`limit`]), and
+//!    count the bytes that are held ([`budget`]).
 //! 3. The service's handler, whose errors become a `Status` through [`RpcError`].
 //!
 //! [`retry()`] repeats a call that is safe to repeat.
 
+mod budget;
+mod callers;
 mod channel;
 pub mod deadline;
 mod error;
+mod flow;
+mod gate;
+mod held;
 mod left;
 mod limit;
 mod observe;
@@ -20,6 +26,8 @@ mod retry;
 mod server;
 mod signal;
 
+pub use budget::{ByteBudget, Exhausted, Share};
+pub use callers::{Admitted, Callers};
 pub use channel::{Channel, ChannelError};
 pub use error::{DOMAIN, RpcError};
 pub use retry::retry;

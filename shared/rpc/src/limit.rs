@@ -2,6 +2,9 @@
 //!
 //! A call runs until its answer begins. The stream of an answer holds no place: its pace is its
 //! reader's, and a few hundred readers who stall would lock everybody else out.
+//!
+//! Health and reflection, which are open to strangers, have places of their own: nobody can take
+//! those of calls with them, and no crowd of calls keeps a probe from being answered.
 
 use std::{
     convert::Infallible,
@@ -21,11 +24,18 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::RpcError;
+use crate::{RpcError, deadline::CHECK, held};
 
-/// Bounds the calls of a server; health checks and reflection always pass.
+/// Health checks that run at once. Each takes microseconds, or 5 s if its caller sends nothing.
+const MAX_CHECKS: usize = 128;
+/// Streams of health and of reflection that are open at once, until the end of their answers.
+const MAX_WATCHES: usize = 64;
+
+/// Bounds the calls of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct LimitLayer {
+    checks: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
     running: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     max_waiting: usize,
@@ -35,6 +45,8 @@ impl LimitLayer {
     /// `max_running` calls run at once, `max_waiting` more wait for a place.
     pub(crate) fn new(max_running: usize, max_waiting: usize) -> Self {
         Self {
+            checks: Arc::new(Semaphore::new(MAX_CHECKS)),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             running: Arc::new(Semaphore::new(max_running)),
             waiting: Arc::new(AtomicUsize::new(0)),
             max_waiting,
@@ -73,8 +85,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path().starts_with("/grpc.") {
-            return Box::pin(self.inner.call(request));
+        let path = request.uri().path();
+        if path.starts_with("/grpc.") {
+            let LimitLayer { checks, watches, .. } = &self.limits;
+            let places = if path == CHECK { checks } else { watches };
+            let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
+                return Box::pin(async { Ok(Status::from(overloaded()).into_http()) });
+            };
+            let answer = self.inner.call(request);
+            return Box::pin(async move { Ok(held::until_read(answer.await?, permit)) });
         }
         if let Ok(permit) = Arc::clone(&self.limits.running).try_acquire_owned() {
             let answer = self.inner.call(request);

@@ -13,9 +13,12 @@ use tonic::{
     transport::{self, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{Service, ServiceBuilder};
+use tower::{Service, ServiceBuilder, util::option_layer};
 
-use crate::{deadline::DeadlineLayer, left, limit::LimitLayer, observe::ObserveLayer};
+use crate::{
+    ByteBudget, Callers, budget::BudgetLayer, deadline::DeadlineLayer, flow, gate::GateLayer, left,
+    limit::LimitLayer, observe::ObserveLayer,
+};
 
 /// How often readiness is looked at: often enough that a pod leaves its service's endpoints soon,
 /// seldom enough to cost nothing.
@@ -57,6 +60,8 @@ pub struct Server {
     reflected: Vec<&'static str>,
     long_calls: &'static [&'static str],
     health: Health,
+    gate: Option<GateLayer>,
+    budget: Option<BudgetLayer>,
 }
 
 /// Says whether a server is alive and ready. Health services: `liveness` (the process answers),
@@ -103,7 +108,8 @@ impl Server {
         ));
         let reflected = vec!["grpc.health.v1.Health"];
         let (args, long_calls) = (args.clone(), &[][..]);
-        Ok(Self { name, args, listener, routes, reflected, long_calls, health })
+        let (gate, budget) = (None, None);
+        Ok(Self { name, args, listener, routes, reflected, long_calls, health, gate, budget })
     }
 
     /// The address that is listened on: the port that was given for port 0.
@@ -139,6 +145,24 @@ impl Server {
         self
     }
 
+    /// Lets in only whom `callers` knows, and only so many calls of each at once; handlers find the
+    /// [`UserId`](synap_types::UserId) in the request's extensions. Health and reflection stay open
+    /// to all.
+    #[must_use]
+    pub fn only_for(mut self, callers: Callers) -> Self {
+        self.gate = Some(GateLayer { callers });
+        self
+    }
+
+    /// Takes the bytes of request messages out of `budget` while their calls run; what does not fit
+    /// is answered RESOURCE_EXHAUSTED. For `methods` (`/package.Service/Method`) whose handlers get
+    /// a message as a whole: a stream that is passed on would be counted though it is gone.
+    #[must_use]
+    pub fn within(mut self, budget: ByteBudget, methods: &'static [&'static str]) -> Self {
+        self.budget = Some(BudgetLayer { budget, methods });
+        self
+    }
+
     /// Serves until `stop` is cancelled, then says NOT_SERVING, drains, and ends within the grace
     /// period and half a second, even if a client keeps its connection open: calls that are still
     /// under way are answered UNAVAILABLE. `ready` is asked every two seconds, from
@@ -154,11 +178,12 @@ impl Server {
     where
         F: Future<Output = bool> + Send,
     {
-        let Self { name, args, listener, mut routes, reflected, long_calls, health } = self;
+        let Self { name, args, listener, mut routes, reflected, long_calls, .. } = self;
+        let (health, gate, budget) = (self.health, self.gate, self.budget);
         add_reflection(&mut routes, &reflected);
 
-        // Outermost first: a call is seen, then timed, then admitted. Its time runs while it waits
-        // for a place.
+        // Outermost first: a call is seen, then timed, then let in, then given a place; what it
+        // brings is counted. Its time runs while it waits for a place.
         let cut = CancellationToken::new();
         let layers = ServiceBuilder::new()
             .layer(ObserveLayer)
@@ -168,7 +193,9 @@ impl Server {
                 long_calls,
                 stop: cut.clone(),
             })
+            .layer(option_layer(gate))
             .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls))
+            .layer(option_layer(budget))
             .map_request(left::tell);
 
         let draining = CancellationToken::new();
@@ -176,9 +203,10 @@ impl Server {
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .initial_stream_window_size(2 * 1024 * 1024)
-            .initial_connection_window_size(8 * 1024 * 1024)
-            .max_concurrent_streams(1024)
+            .http2_adaptive_window(Some(false))
+            .initial_stream_window_size(flow::STREAM_WINDOW)
+            .initial_connection_window_size(flow::CONNECTION_WINDOW)
+            .max_concurrent_streams(flow::MAX_STREAMS)
             // Clients behind a Kubernetes service find new replicas when they reconnect.
             // No grace is set: with one, tonic 0.14 does not ask the client to leave, it only cuts
             // the connection at the end of the grace, with whatever is under way.

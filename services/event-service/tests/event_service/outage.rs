@@ -9,7 +9,8 @@ use tonic::Code;
 
 use crate::harness::{Running, append, read, send_one, stream_of, until};
 
-const LIMIT: Duration = Duration::from_secs(3);
+/// Far more than it takes; what counts is the answer.
+const LIMIT: Duration = Duration::from_secs(8);
 
 fn assert_unavailable(error: &RpcError, started: Instant) {
     assert_eq!(error.code, Code::Unavailable, "{error:?}");

@@ -1,9 +1,8 @@
 //! synap.gateway.v1.FileService
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use synap_auth::Authenticator;
 use synap_proto::{
     field::{self, Violation},
     gateway::{
@@ -28,7 +27,6 @@ pub(crate) const LONG_CALLS: &[&str] = &[
 
 /// Files over gRPC.
 pub(crate) struct Files {
-    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) api: FileApi,
 }
 
@@ -38,8 +36,7 @@ impl FileService for Files {
         &self,
         request: Request<Streaming<UploadFileRequest>>,
     ) -> Result<Response<UploadFileResponse>, Status> {
-        // Nobody's body is read before we know whose it is.
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let mut messages = request.into_inner();
         let first = messages.message().await?.unwrap_or_default();
         let rest = messages.map(|message| {
@@ -65,7 +62,7 @@ impl FileService for Files {
         &self,
         request: Request<DownloadFileRequest>,
     ) -> Result<Response<Self::DownloadFileStream>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let (entity, body) = self.api.download(&user, request.get_ref()).await?;
         // Taken by the first message.
         let mut file = Some(entity.into());
@@ -79,7 +76,7 @@ impl FileService for Files {
         &self,
         request: Request<CreateUploadUrlRequest>,
     ) -> Result<Response<CreateUploadUrlResponse>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let upload = self.api.create_upload_url(user, request.into_inner()).await?;
         Ok(Response::new(CreateUploadUrlResponse {
             upload_id: upload.upload_id.to_string(),
@@ -94,7 +91,7 @@ impl FileService for Files {
         &self,
         request: Request<CompleteUploadRequest>,
     ) -> Result<Response<CompleteUploadResponse>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let written = self.api.complete_upload(user, &request.get_ref().upload_id).await?;
         Ok(Response::new(CompleteUploadResponse {
             file: Some(written.entity.into()),
@@ -106,7 +103,7 @@ impl FileService for Files {
         &self,
         request: Request<CreateDownloadUrlRequest>,
     ) -> Result<Response<CreateDownloadUrlResponse>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let signed = self.api.create_download_url(&user, request.get_ref()).await?;
         Ok(Response::new(CreateDownloadUrlResponse {
             url: signed.url,
@@ -118,7 +115,7 @@ impl FileService for Files {
         &self,
         request: Request<GetFileRequest>,
     ) -> Result<Response<GetFileResponse>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let file = self.api.get(&user, &request.get_ref().id).await?;
         Ok(Response::new(GetFileResponse { file: Some(file.into()) }))
     }
@@ -127,7 +124,7 @@ impl FileService for Files {
         &self,
         request: Request<DeleteFileRequest>,
     ) -> Result<Response<DeleteFileResponse>, Status> {
-        let user = caller(&self.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let deleted = self.api.delete(user, request.get_ref()).await?;
         Ok(Response::new(DeleteFileResponse {
             file: Some(deleted.entity.into()),

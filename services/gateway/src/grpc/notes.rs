@@ -20,7 +20,7 @@ impl NoteService for Notes {
         &self,
         request: Request<CreateNoteRequest>,
     ) -> Result<Response<CreateNoteResponse>, Status> {
-        let user = caller(&self.api.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let created = self.api.create(user, request.into_inner()).await?;
         Ok(Response::new(created.into()))
     }
@@ -29,7 +29,7 @@ impl NoteService for Notes {
         &self,
         request: Request<GetNoteRequest>,
     ) -> Result<Response<GetNoteResponse>, Status> {
-        let user = caller(&self.api.authenticator, request.metadata()).await?;
+        let user = caller(&request)?;
         let note = self.api.get(&user, &request.into_inner()).await?;
         Ok(Response::new(GetNoteResponse { note: Some(note.into()) }))
     }

@@ -1,9 +1,11 @@
 //! The HTTP edge: tRPC's wire format, for the clients that V0.2 has.
 
+mod admission;
+mod linger;
 mod notes;
 mod trpc;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,14 +14,13 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use synap_proto::reason;
-use synap_rpc::{RpcError, deadline};
+use synap_rpc::{ByteBudget, Callers};
 use synap_telemetry::propagation;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 use tracing::Instrument as _;
 
+use self::admission::Admission;
 use crate::{notes::NoteApi, service::Readiness};
 
 /// The HTTP server, with its port open.
@@ -32,7 +33,13 @@ pub(crate) struct Edge {
 /// What the edge can be told.
 pub(crate) struct EdgeOptions {
     pub(crate) listen: SocketAddr,
-    /// A request gets this long.
+    /// Who may call, and how often at once.
+    pub(crate) callers: Callers,
+    /// Bodies are held out of this.
+    pub(crate) budget: ByteBudget,
+    /// A body may take this long.
+    pub(crate) body_limit: Duration,
+    /// A request gets this long from when its body is there.
     pub(crate) deadline: Duration,
     /// Requests that run at once; more are answered 429.
     pub(crate) max_concurrent: usize,
@@ -50,21 +57,25 @@ impl Edge {
         let listener = TcpListener::bind(listen).await.map_err(|cause| {
             io::Error::new(cause.kind(), format!("gateway cannot listen on {listen}: {cause}"))
         })?;
-        // JSON escapes can make a body of 1 byte one of 6.
-        let body_limit = api.max_note_bytes.saturating_mul(6).saturating_add(64 * 1024);
-        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(options.max_concurrent));
+        let admission = Admission {
+            callers: options.callers,
+            budget: options.budget,
+            body_limit: options.body_limit,
+            places: Arc::new(Semaphore::new(options.max_concurrent)),
+            deadline: options.deadline,
+            max_note_bytes: api.max_note_bytes,
+        };
         let router = Router::new()
             .route("/trpc/notes.create", post(notes::create))
             .route("/trpc/notes.get", get(notes::get))
+            .with_state(api)
+            // Its own limit, which counts what is there in memory already.
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(admission, admission::admit))
             .fallback(trpc::no_such_procedure)
             .method_not_allowed_fallback(trpc::wrong_method)
-            .with_state(api)
-            .layer(DefaultBodyLimit::max(body_limit))
-            // Outermost last: a request is seen, then admitted, then timed.
-            .layer(middleware::from_fn(move |request, next| timed(options.deadline, request, next)))
-            .layer(middleware::from_fn(move |request, next| {
-                admitted(places.clone(), request, next)
-            }))
+            // Outermost last: a request is seen, then let in; its connection outlives it.
+            .layer(middleware::from_fn(linger::lingering))
             .layer(middleware::from_fn(observed))
             .route("/healthz", get(async || "ok"))
             .route("/readyz", get(move || ready(readiness.clone())));
@@ -111,29 +122,4 @@ async fn observed(request: Request, next: Next) -> Response {
     let response = next.run(request).instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     response
-}
-
-async fn admitted(
-    places: std::sync::Arc<tokio::sync::Semaphore>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_place) = places.try_acquire() else {
-        let error = RpcError::new(
-            Code::ResourceExhausted,
-            reason::OVERLOADED,
-            "more requests at once than this server takes; try again, a little later each time",
-        )
-        .retry_after(Duration::from_millis(500));
-        return trpc::failure(request.uri().path(), &error);
-    };
-    next.run(request).await
-}
-
-async fn timed(limit: Duration, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    match deadline::within(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(error) => trpc::failure(&path, &error),
-    }
 }

@@ -2,19 +2,16 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest as _, RawQuery, Request, State},
-    http::{HeaderMap, Uri, header},
+    extract::{Extension, RawQuery, State},
+    http::Uri,
     response::Response,
 };
 use serde::{Deserialize, Serialize};
 use synap_proto::{
     field::Violation,
     gateway::{CreateNoteRequest, GetNoteRequest},
-    reason,
 };
-use synap_rpc::RpcError;
 use synap_types::UserId;
-use tonic::Code;
 
 use super::trpc;
 use crate::{domain::Note, error::Error, notes::NoteApi};
@@ -92,12 +89,13 @@ struct GetOutput {
 }
 
 /// `POST /trpc/notes.create`
-pub(super) async fn create(State(api): State<NoteApi>, request: Request) -> Response {
-    let path = request.uri().path().to_owned();
+pub(super) async fn create(
+    State(api): State<NoteApi>,
+    Extension(user): Extension<UserId>,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
     let answer = async {
-        // Nobody's body is read before we know whose it is.
-        let user = caller(&api, request.headers()).await?;
-        let body = read_body(&api, request).await?;
         let input: CreateInput = parse("body", &body)?;
         let request = CreateNoteRequest {
             content: input.content,
@@ -114,18 +112,17 @@ pub(super) async fn create(State(api): State<NoteApi>, request: Request) -> Resp
             event_pending: created.event_pending,
         })
     };
-    respond(&path, answer.await)
+    respond(uri.path(), answer.await)
 }
 
 /// `GET /trpc/notes.get?input={"id":…}`, or `?id=…&includeContent=true`
 pub(super) async fn get(
     State(api): State<NoteApi>,
+    Extension(user): Extension<UserId>,
     uri: Uri,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
 ) -> Response {
     let answer = async {
-        let user = caller(&api, &headers).await?;
         let input = get_input(&query.unwrap_or_default())?;
         let request = GetNoteRequest { id: input.id, include_content: input.include_content };
         Ok(GetOutput { note: api.get(&user, &request).await?.into() })
@@ -138,20 +135,6 @@ fn respond(path: &str, answer: Result<impl Serialize, Error>) -> Response {
         Ok(data) => trpc::success(data),
         Err(error) => trpc::failure(path, &error.into()),
     }
-}
-
-async fn caller(api: &NoteApi, headers: &HeaderMap) -> Result<UserId, Error> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    api.caller(header).await
-}
-
-async fn read_body(api: &NoteApi, request: Request) -> Result<Bytes, Error> {
-    Bytes::from_request(request, &()).await.map_err(|_| {
-        let what = format!("a note has {} bytes at most", api.max_note_bytes);
-        let mut error = RpcError::new(Code::InvalidArgument, reason::MESSAGE_TOO_LARGE, &what);
-        error.violations = vec![Violation::new("content", what)];
-        error.into()
-    })
 }
 
 fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error> {

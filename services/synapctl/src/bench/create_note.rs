@@ -7,10 +7,6 @@ use clap::Args;
 use super::{floor::Floor, load, report, system::BenchSystem};
 use crate::cli::Exit;
 
-/// Slices that each side's time is cut into: the two take turns, so that a machine whose speed
-/// drifts does not favour one of them.
-const SLICES: u32 = 5;
-
 /// CreateNote through the gateway, as `up` runs it, against the floor: one process, no gRPC, the
 /// same PostgreSQL and the same store with fsync: PUT, one transaction that inserts the entity and
 /// its content block, one INSERT of an event.
@@ -42,22 +38,14 @@ pub(super) async fn bench(args: CreateNoteArgs) -> anyhow::Result<Exit> {
     let system = BenchSystem::start().await?;
     let floor = Floor::start(&system).await?;
     let body = text(args.bytes);
-    let slice = Duration::from_secs(args.seconds) / SLICES;
+    let time = Duration::from_secs(args.seconds);
 
     report::print_head(args.json);
     for &concurrency in &args.concurrency {
         let system_does = system.create_note(concurrency, &body)?;
         let floor_does = floor.create_note(&body);
-        // Connections are made and statements prepared before anything counts.
-        let warm_up = Duration::from_secs(1);
-        load::run(concurrency, warm_up, system_does.clone()).await?;
-        load::run(concurrency, warm_up, floor_does.clone()).await?;
-        let (mut of_system, mut of_floor) = (load::Measured::default(), load::Measured::default());
-        for _ in 0..SLICES {
-            of_system.add(load::run(concurrency, slice, system_does.clone()).await?);
-            of_floor.add(load::run(concurrency, slice, floor_does.clone()).await?);
-        }
-        report::Line::new(concurrency, of_system, of_floor).print(args.json)?;
+        let (system, floor) = load::in_turns(concurrency, time, system_does, floor_does).await?;
+        report::Line::new(concurrency, system.into(), floor.into()).print(args.json)?;
     }
     drop(floor);
     system.stop().await?;

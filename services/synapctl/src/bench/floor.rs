@@ -1,6 +1,6 @@
 //! The floor: the same work straight to the same stores. One process, no gRPC, no protocol.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use object_store::{
@@ -10,9 +10,10 @@ use sqlx::PgPool;
 use synap_postgres::PoolOptions;
 use synap_types::{Checksum, IdGenerator as _, SystemIds};
 
-use super::system::{BenchSystem, migrate};
-
-type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+use super::{
+    load::Done,
+    system::{BenchSystem, migrate},
+};
 
 /// As many connections as the entity and event services have together.
 const CONNECTIONS: u32 = 16;

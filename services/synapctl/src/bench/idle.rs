@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use synap_auth::Secret;
@@ -10,7 +9,7 @@ use synap_postgres::ProvideOptions;
 use synap_rpc::Channel;
 use tokio::time::Instant;
 
-use super::system::migrate;
+use super::{process, system::migrate};
 use crate::{
     cli::Exit,
     up::{Plan, StartedAlone},
@@ -59,7 +58,7 @@ pub(super) async fn bench(args: IdleArgs) -> anyhow::Result<Exit> {
     }
     tokio::time::sleep(SETTLE).await;
     for (service, start_ms) in &started {
-        let idle_mib = resident_kib(service.pid()?)? / 1024.0;
+        let idle_mib = process::memory(service.pid()?)?.now_mib;
         let line = Line { service: service.name, start_ms: *start_ms, idle_mib };
         if args.json {
             println!("{}", serde_json::to_string(&line)?);
@@ -70,11 +69,4 @@ pub(super) async fn bench(args: IdleArgs) -> anyhow::Result<Exit> {
     drop(started);
     database.stop().await;
     Ok(Exit::Well)
-}
-
-fn resident_kib(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let value = line.split_whitespace().nth(1).context("no value of VmRSS")?;
-    Ok(value.parse()?)
 }

@@ -2,11 +2,21 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{sync::Barrier, task::JoinSet};
+
+/// One operation under way.
+pub(super) type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Connections are made and statements prepared before anything counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Slices that each side's time is cut into: the two take turns, so that a machine whose speed
+/// drifts does not favour one of them.
+const SLICES: u32 = 5;
 
 /// Latencies of everything that was done, and how long it took in all.
 #[derive(Debug, Default)]
@@ -38,9 +48,30 @@ impl Measured {
     }
 }
 
+/// Runs the system and its floor in turns, each for `time`.
+pub(super) async fn in_turns<S, F>(
+    workers: usize,
+    time: Duration,
+    system: S,
+    floor: F,
+) -> anyhow::Result<(Measured, Measured)>
+where
+    S: Fn(usize) -> Done + Clone + Send + Sync + 'static,
+    F: Fn(usize) -> Done + Clone + Send + Sync + 'static,
+{
+    run(workers, WARM_UP, system.clone()).await?;
+    run(workers, WARM_UP, floor.clone()).await?;
+    let (mut of_system, mut of_floor) = (Measured::default(), Measured::default());
+    for _ in 0..SLICES {
+        of_system.add(run(workers, time / SLICES, system.clone()).await?);
+        of_floor.add(run(workers, time / SLICES, floor.clone()).await?);
+    }
+    Ok((of_system, of_floor))
+}
+
 /// Runs `operation` on `workers` tasks for a time. The first failure ends the benchmark: a figure
 /// that counts failures is none.
-pub(super) async fn run<F>(
+async fn run<F>(
     workers: usize,
     time: Duration,
     operation: impl Fn(usize) -> F + Send + Sync + 'static,

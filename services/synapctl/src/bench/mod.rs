@@ -4,11 +4,16 @@
 //! and the floor: the same work straight to the same stores, without gRPC, without services. What
 //! it says is the ratio; absolute numbers belong to the machine.
 
+mod blobs;
 mod create_note;
 mod floor;
 mod idle;
+mod listing;
 mod load;
+mod process;
 mod report;
+mod stores;
+mod stream;
 mod system;
 
 use clap::{Args, Subcommand};
@@ -26,6 +31,12 @@ pub struct BenchArgs {
 enum What {
     /// CreateNote through the gateway, against PUT + one transaction + one INSERT.
     CreateNote(create_note::CreateNoteArgs),
+    /// PUT and GET of blobs through content-service, against the object store itself.
+    Blobs(blobs::BlobsArgs),
+    /// ListBlobs, against a listing by the object store itself.
+    Listing(listing::ListingArgs),
+    /// One large file up and down: through the gateway, by signed URL, and straight to the store.
+    Stream(stream::StreamArgs),
     /// Start time and idle memory of each service.
     Idle(idle::IdleArgs),
 }
@@ -34,6 +45,9 @@ enum What {
 pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
     match args.what {
         What::CreateNote(args) => create_note::bench(args).await,
+        What::Blobs(args) => blobs::bench(args).await,
+        What::Listing(args) => listing::bench(args).await,
+        What::Stream(args) => stream::bench(args).await,
         What::Idle(args) => idle::bench(args).await,
     }
 }

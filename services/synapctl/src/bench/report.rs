@@ -7,10 +7,31 @@ use super::load::Measured;
 /// One side at one concurrency.
 #[derive(Debug, Serialize)]
 pub(super) struct Side {
-    /// Operations a second.
-    throughput: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+    /// Operations a second, or what else a benchmark says that it counts.
+    pub(super) throughput: f64,
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+}
+
+/// What was measured, where a benchmark measures several things.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Subject {
+    /// `local` or `s3`.
+    pub(super) store: &'static str,
+    /// `put`, `get`, …
+    pub(super) operation: &'static str,
+    /// Bytes of each body.
+    pub(super) bytes: u64,
+}
+
+/// Memory of a process, in MiB of its resident set.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Memory {
+    pub(super) process: &'static str,
+    /// Before the measurement.
+    pub(super) before_mib: f64,
+    /// At most, since its start.
+    pub(super) peak_mib: f64,
 }
 
 impl From<Measured> for Side {
@@ -26,6 +47,8 @@ impl From<Measured> for Side {
 /// The system beside its floor at one concurrency.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    subject: Option<Subject>,
     concurrency: usize,
     system: Side,
     floor: Side,
@@ -33,12 +56,15 @@ pub(super) struct Line {
     throughput_ratio: f64,
     /// System over floor: 1 is as fast, 2 takes twice as long.
     p50_ratio: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    memory: Vec<Memory>,
 }
 
 impl Line {
-    pub(super) fn new(concurrency: usize, system: Measured, floor: Measured) -> Self {
-        let (system, floor) = (Side::from(system), Side::from(floor));
+    pub(super) fn new(concurrency: usize, system: Side, floor: Side) -> Self {
         Self {
+            subject: None,
+            memory: Vec::new(),
             concurrency,
             throughput_ratio: system.throughput / floor.throughput,
             p50_ratio: system.p50_ms / floor.p50_ms,
@@ -47,12 +73,18 @@ impl Line {
         }
     }
 
+    /// Says what the line is about, and what it took in memory.
+    pub(super) fn about(mut self, subject: Subject, memory: Vec<Memory>) -> Self {
+        (self.subject, self.memory) = (Some(subject), memory);
+        self
+    }
+
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
             println!("{}", serde_json::to_string(self)?);
             return Ok(());
         }
-        let Self { concurrency, system, floor, throughput_ratio, p50_ratio } = self;
+        let Self { concurrency, system, floor, throughput_ratio, p50_ratio, memory, .. } = self;
         for (name, side) in [("system", system), ("floor", floor)] {
             println!(
                 "{concurrency:>11}  {name:<6}  {:>10.0}/s  {:>8.2} ms  {:>8.2} ms",
@@ -60,7 +92,20 @@ impl Line {
             );
         }
         println!("{concurrency:>11}  ratio   {throughput_ratio:>10.2} x  {p50_ratio:>8.2} x");
+        for Memory { process, before_mib, peak_mib } in memory {
+            println!(
+                "             {process}: {before_mib:.1} MiB before, {peak_mib:.1} MiB at most"
+            );
+        }
         Ok(())
+    }
+}
+
+/// Says in the table what the next lines are about.
+pub(super) fn print_title(json: bool, title: &str) {
+    if !json {
+        println!("\n{title}");
+        print_head(json);
     }
 }
 

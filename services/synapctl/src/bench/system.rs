@@ -1,6 +1,6 @@
 //! The system under measurement: what `up` runs, on a database and a blob directory of its own.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use synap_auth::Secret;
@@ -10,14 +10,13 @@ use synap_rpc::Channel;
 use synap_types::{SystemClock, UserId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, metadata::MetadataValue};
+use tonic::{Request, metadata::AsciiMetadataValue};
 
+use super::load::Done;
 use crate::up::{Plan, System};
 
-type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
-
 /// Callers that share a connection, as a client library would.
-const CALLERS_PER_CONNECTION: usize = 16;
+pub(super) const CALLERS_PER_CONNECTION: usize = 16;
 
 /// A running system, and everything below it.
 pub(super) struct BenchSystem {
@@ -55,10 +54,7 @@ impl BenchSystem {
         let stubs: Vec<_> = (0..connections)
             .map(|_| Channel::connect("gateway", &url).map(NoteServiceClient::new))
             .collect::<Result<_, _>>()?;
-        let user = UserId::parse("bench").context("bench is a user id")?;
-        let token =
-            synap_auth::issue_hs256(&self.secret, &user, Duration::from_hours(24), &SystemClock);
-        let header: MetadataValue<_> = format!("Bearer {token}").parse()?;
+        let header = bearer(&self.secret)?;
         let (stubs, body) = (Arc::new(stubs), body.to_owned());
         Ok(move |worker: usize| -> Done {
             let mut stub = stubs[worker % stubs.len()].clone();
@@ -79,6 +75,13 @@ impl BenchSystem {
         self.database.stop().await;
         Ok(())
     }
+}
+
+/// The `authorization` of the benchmark's user.
+pub(super) fn bearer(secret: &Secret) -> anyhow::Result<AsciiMetadataValue> {
+    let user = UserId::parse("bench").context("bench is a user id")?;
+    let token = synap_auth::issue_hs256(secret, &user, Duration::from_hours(24), &SystemClock);
+    Ok(format!("Bearer {token}").parse()?)
 }
 
 /// Makes the tables of both services.

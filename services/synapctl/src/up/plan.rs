@@ -71,6 +71,8 @@ impl Addresses {
 pub struct Plan {
     pub(super) addresses: Addresses,
     blob_dir: String,
+    /// Kind of store, where the environment is not to decide.
+    blob_store: Option<&'static str>,
     entity_database: String,
     event_database: String,
     secret: Option<Secret>,
@@ -104,6 +106,7 @@ impl Plan {
         Ok(Self {
             addresses: Addresses::of(args.port_base)?,
             blob_dir: blob_dir(&args.data_dir),
+            blob_store: None,
             entity_database: own("ENTITY_DATABASE_URL").unwrap_or_else(shared),
             event_database: own("EVENT_DATABASE_URL").unwrap_or_else(shared),
             secret: secret.cloned(),
@@ -122,10 +125,18 @@ impl Plan {
         Ok(Self {
             addresses: Addresses::of(Some(0))?,
             blob_dir: blob_dir(data_dir),
+            blob_store: None,
             entity_database: database_url.to_owned(),
             event_database: database_url.to_owned(),
             secret: Some(secret.clone()),
         })
+    }
+
+    /// Keeps blobs in this kind of store, whatever the environment says.
+    #[must_use]
+    pub fn with_blob_store(mut self, kind: &'static str) -> Self {
+        self.blob_store = Some(kind);
+        self
     }
 
     pub(super) fn content(&self) -> Told {
@@ -136,6 +147,9 @@ impl Plan {
         // A bucket that is configured in the environment wins.
         if std::env::var_os("BLOB_DIR").is_none() {
             flags.extend(["--blob-dir".to_owned(), self.blob_dir.clone()]);
+        }
+        if let Some(kind) = self.blob_store {
+            flags.extend(["--blob-store".to_owned(), kind.to_owned()]);
         }
         Told { service: ServiceName::ContentService, flags, secrets: Vec::new() }
     }

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::{System, token};
 
+pub mod raw;
+
 pub struct Http {
     client: reqwest::Client,
     base: String,

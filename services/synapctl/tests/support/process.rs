@@ -1,6 +1,9 @@
 //! Processes by their id. Linux only, as what deploys this is.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Sends a signal, named without SIG. Returns whether there was somebody to get it.
 pub fn signal(pid: u32, name: &str) -> bool {
@@ -39,4 +42,13 @@ fn stat(pid: u32) -> Option<(String, u32)> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// Every process whose command line names this path.
+pub fn naming(path: &Path) -> Vec<String> {
+    let path = path.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|one| std::fs::read(one.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(path)).collect()
 }

@@ -1,8 +1,10 @@
 //! `synapctl up` and the commands beside it, as a person runs them.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use synap_rpc::Channel;
@@ -50,6 +52,19 @@ fn synapctl(args: &[&str]) -> Command {
 pub async fn run(args: &[&str]) -> Output {
     let output = synapctl(args).stderr(Stdio::piped()).output();
     timeout(SOON, output).await.unwrap_or_else(|_| panic!("{args:?} does not end")).unwrap()
+}
+
+/// Starts `up` on a data directory, and Ctrl-C comes so much later. It ends by itself, and well.
+pub async fn interrupt_after(data: &Path, delay: Duration) {
+    let args = ["up", "--data-dir", data.to_str().unwrap(), "--port-base", "0"];
+    let child = synapctl(&args).stderr(Stdio::piped()).spawn().unwrap();
+    tokio::time::sleep(delay).await;
+    assert!(signal(child.id().unwrap(), "INT"));
+    let output = timeout(SOON, child.wait_with_output()).await;
+    let output = output.unwrap_or_else(|_| panic!("it does not end after {delay:?}")).unwrap();
+    // A signal that comes before anybody listens to it ends the process, too.
+    let ended = output.status.code() == Some(0) || output.status.signal() == Some(2);
+    assert!(ended, "{delay:?}: {output:?}");
 }
 
 pub fn text(bytes: &[u8]) -> String {

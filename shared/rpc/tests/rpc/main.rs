@@ -2,8 +2,11 @@
 //! test says it.
 #![expect(clippy::unwrap_used, reason = "what a test needs must be there")]
 
+mod budget;
 mod content;
 mod deadline;
+mod flow;
+mod gate;
 mod health;
 mod outage;
 mod raw;

@@ -44,6 +44,20 @@ impl Running {
 
     pub(crate) async fn start_on(listen: SocketAddr, args: &ServerArgs, content: Content) -> Self {
         let server = Server::bind("content-service", listen, args).await.unwrap();
+        Self::serve(server, content)
+    }
+
+    /// A server that is told more than its arguments.
+    pub(crate) async fn told(
+        args: &ServerArgs,
+        tell: impl FnOnce(Server) -> Server,
+    ) -> (Self, Stage) {
+        let server = Server::bind("content-service", ANY_PORT, args).await.unwrap();
+        let (content, stage) = Content::new();
+        (Self::serve(tell(server), content), stage)
+    }
+
+    fn serve(server: Server, content: Content) -> Self {
         let address = server.local_addr().unwrap();
         let server = server.add_service(ContentServiceServer::new(content));
         let stop = CancellationToken::new();
@@ -91,5 +105,5 @@ pub(crate) fn head(
     key: &str,
 ) -> JoinHandle<Result<Response<HeadBlobResponse>, Status>> {
     let (mut client, key) = (client.clone(), key.to_owned());
-    tokio::spawn(async move { client.head_blob(HeadBlobRequest { key }).await })
+    tokio::spawn(async move { client.head_blob(HeadBlobRequest { key, with_sha256: false }).await })
 }

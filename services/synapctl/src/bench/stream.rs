@@ -1,0 +1,219 @@
+//! `bench stream`.
+
+mod body;
+mod paths;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use synap_auth::Secret;
+use synap_postgres::{ProvideOptions, Provided};
+use synap_rpc::Channel;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use self::{
+    body::Body,
+    paths::{Direct, Gateway},
+};
+use super::{
+    process,
+    report::{self, Line, Memory, Side, Subject},
+    stores::StoreKind,
+    system::{bearer, migrate},
+};
+use crate::{
+    cli::Exit,
+    up::{Plan, StartedAlone},
+};
+
+/// How long a service may take to start.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// The services that bytes flow through.
+const IN_THE_WAY: [&str; 2] = ["gateway", "content-service"];
+
+/// One large file up and down: through the gateway, by signed URL, and with object_store straight
+/// to the same backend. Every service is a process of its own, and what gateway and content-service
+/// hold at most is told. Throughput is MiB a second, the times are those of whole files.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo run --release -- bench stream\n  cargo run --release -- bench stream --store s3\n\
+                  An S3 server to try it with:\n  cargo run --release -p synap-testkit --example s3-server"
+)]
+pub struct StreamArgs {
+    /// GiB of the file; parts of one are allowed.
+    #[arg(long, default_value_t = 1.0)]
+    gib: f64,
+    /// Where blobs are kept.
+    #[arg(long, value_enum, default_value_t = StoreKind::Local)]
+    store: StoreKind,
+    /// How often each way is taken, in turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times of each way.
+#[derive(Default)]
+struct Times {
+    upload: Vec<Duration>,
+    upload_url: Vec<Duration>,
+    complete: Vec<Duration>,
+    upload_direct: Vec<Duration>,
+    download: Vec<Duration>,
+    download_url: Vec<Duration>,
+    download_direct: Vec<Duration>,
+}
+
+/// Runs the benchmark. Linux only: it reads `/proc`.
+pub(super) async fn bench(args: StreamArgs) -> anyhow::Result<Exit> {
+    anyhow::ensure!((0.001..=4.9).contains(&args.gib) && args.rounds > 0, "--gib is 0.001 to 4.9");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    let body = Body::new((args.gib * 1024.0 * 1024.0 * 1024.0) as u64);
+    let system = Processes::start(args.store).await?;
+    let gateway = Gateway::connect(system.address("gateway")?, bearer(&system.secret)?)?;
+    let direct = Direct { store: args.store.open(&system.directory.path().join("floor"))? };
+
+    let mut times = Times::default();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for _ in 0..args.rounds {
+        let watched = system.watch()?;
+        let (id, time) = gateway.upload(&body).await?;
+        times.upload.push(time);
+        up = watched.peaks(up)?;
+        let watched = system.watch()?;
+        times.download.push(gateway.download(&id, &body).await?);
+        down = watched.peaks(down)?;
+        gateway.delete(&id).await?;
+
+        let (id, time, completing) = gateway.upload_by_url(&body).await?;
+        times.upload_url.push(time);
+        times.complete.push(completing);
+        times.download_url.push(gateway.download_by_url(&id, &body).await?);
+        gateway.delete(&id).await?;
+
+        let (path, time) = direct.upload(&body).await?;
+        times.upload_direct.push(time);
+        times.download_direct.push(direct.download(&path, &body).await?);
+        direct.delete(&path).await?;
+    }
+
+    report::print_title(
+        args.json,
+        &format!("{} GiB, {}; throughput in MiB", args.gib, args.store.name()),
+    );
+    let bytes = body.size();
+    for (operation, of_system, of_floor, memory) in [
+        ("upload", times.upload, &times.upload_direct, up),
+        ("download", times.download, &times.download_direct, down),
+        ("upload_url", times.upload_url, &times.upload_direct, Vec::new()),
+        ("download_url", times.download_url, &times.download_direct, Vec::new()),
+    ] {
+        if !args.json {
+            println!("{operation}");
+        }
+        let subject = Subject { store: args.store.name(), operation, bytes };
+        Line::new(1, side(bytes, of_system), side(bytes, of_floor.clone()))
+            .about(subject, memory)
+            .print(args.json)?;
+    }
+    if !args.json {
+        let complete = side(bytes, times.complete);
+        println!("CompleteUpload, which reads the file again: {:.0} ms", complete.p50_ms);
+    }
+    system.stop().await;
+    Ok(Exit::Well)
+}
+
+fn side(bytes: u64, mut times: Vec<Duration>) -> Side {
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default().as_secs_f64();
+    let slowest = times.last().copied().unwrap_or_default().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 bytes")]
+    let mib = bytes as f64 / (1024.0 * 1024.0);
+    Side { throughput: mib / median, p50_ms: median * 1e3, p99_ms: slowest * 1e3 }
+}
+
+/// Every service as a process of its own.
+struct Processes {
+    services: Vec<StartedAlone>,
+    database: Provided,
+    directory: TempDir,
+    secret: Secret,
+}
+
+impl Processes {
+    async fn start(store: StoreKind) -> anyhow::Result<Self> {
+        // Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
+        let directory = tempfile::Builder::new().prefix(".synap-bench-").tempdir_in(".")?;
+        let options = ProvideOptions::new(directory.path().join("postgres"));
+        let database = synap_postgres::provide(options, |line| eprintln!("{line}")).await?;
+        migrate(database.url()).await?;
+        let secret = Secret::new("a secret of a benchmark that nobody else uses");
+        let plan = Plan::on_free_ports(directory.path(), database.url(), &secret)?;
+        let mut services = Vec::new();
+        for start in plan.with_blob_store(store.name()).starts()? {
+            let service = start()?;
+            let channel = Channel::connect(service.name, &format!("http://{}", service.address))?;
+            let begun = Instant::now();
+            while !channel.is_ready().await {
+                anyhow::ensure!(begun.elapsed() < START_LIMIT, "{} is not ready", service.name);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            services.push(service);
+        }
+        Ok(Self { services, database, directory, secret })
+    }
+
+    fn service(&self, name: &str) -> anyhow::Result<&StartedAlone> {
+        let found = self.services.iter().find(|service| service.name == name);
+        found.with_context(|| format!("{name} was not started"))
+    }
+
+    fn address(&self, name: &str) -> anyhow::Result<std::net::SocketAddr> {
+        Ok(self.service(name)?.address)
+    }
+
+    /// Forgets what the services held at most, and what they hold now.
+    fn watch(&self) -> anyhow::Result<Watched<'_>> {
+        let mut before = Vec::new();
+        for name in IN_THE_WAY {
+            let pid = self.service(name)?.pid()?;
+            process::forget_peak(pid)?;
+            before.push(process::memory(pid)?.now_mib);
+        }
+        Ok(Watched { processes: self, before })
+    }
+
+    async fn stop(self) {
+        let Self { services, database, .. } = self;
+        drop(services);
+        database.stop().await;
+    }
+}
+
+struct Watched<'a> {
+    processes: &'a Processes,
+    before: Vec<f64>,
+}
+
+impl Watched<'_> {
+    /// What was held at most since, or in a round before if that was more.
+    fn peaks(self, rounds_before: Vec<Memory>) -> anyhow::Result<Vec<Memory>> {
+        let mut peaks = Vec::new();
+        for (process, before_mib) in IN_THE_WAY.into_iter().zip(self.before) {
+            let pid = self.processes.service(process)?.pid()?;
+            let peak_mib = process::memory(pid)?.peak_mib;
+            peaks.push(Memory { process, before_mib, peak_mib });
+        }
+        for (peak, before) in peaks.iter_mut().zip(rounds_before) {
+            if before.peak_mib > peak.peak_mib {
+                *peak = before;
+            }
+        }
+        Ok(peaks)
+    }
+}
