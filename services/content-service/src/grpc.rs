@@ -108,7 +108,11 @@ impl ContentService for Content {
             }
         });
         let at_a_time = if with_sha256 { DIGESTS } else { HEADS };
-        let lookups = stream::iter(looks).buffered(at_a_time).try_collect().await?;
+        let lookups: Vec<_> = stream::iter(looks).buffered(at_a_time).try_collect().await?;
+        if lookups.iter().any(|lookup: &BlobLookup| lookup.blob.is_none()) {
+            // S3 has the same answer to a HEAD for a missing object and for a missing bucket.
+            self.store.probe().await.map_err(ContentError::Store)?;
+        }
         Ok(Response::new(BatchHeadBlobsResponse { lookups }))
     }
 

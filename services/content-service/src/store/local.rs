@@ -78,21 +78,24 @@ impl Local {
     }
 
     pub(super) async fn read(&self, key: &BlobKey, range: Range) -> Result<OpenBlob, StoreError> {
-        reading::open(self.file(key), range).await
+        self.unless_lost(reading::open(self.file(key), range).await).await
     }
 
     pub(super) async fn head(&self, key: &BlobKey) -> Result<BlobMeta, StoreError> {
         let file = self.file(key);
-        blocking(move || reading::meta(&fs::symlink_metadata(file)?)).await
+        let found = blocking(move || reading::meta(&fs::symlink_metadata(file)?));
+        self.unless_lost(found.await).await
     }
 
     /// All are tried; the first failure is the answer.
     pub(super) async fn delete(&self, keys: &[BlobKey]) -> Result<(), StoreError> {
         let files: Vec<_> = keys.iter().map(|key| self.file(key)).collect();
         let directories = Arc::clone(&self.directories);
-        blocking(move || {
+        let deleted = blocking(move || {
             let mut first = Ok(());
             let mut changed = Vec::new();
+            // Where the store is not there, nothing is deleted.
+            directories.root().metadata()?;
             for file in files {
                 match fs::remove_file(&file) {
                     Ok(()) => changed.push(file),
@@ -102,8 +105,17 @@ impl Local {
             }
             // So that no crash of the machine brings them back.
             first.and(directories.sync_parents(changed.iter().map(PathBuf::as_path)))
-        })
-        .await
+        });
+        deleted.await.map_err(StoreError::of_a_write)
+    }
+
+    /// A blob is only missing where its store is not.
+    async fn unless_lost<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(found, Err(StoreError::NotFound)) {
+            let root = self.directories.root().to_owned();
+            blocking(move || root.metadata()).await.map_err(StoreError::of_a_write)?;
+        }
+        found
     }
 
     pub(super) fn list(&self, prefix: &str, after: &str) -> Pages {

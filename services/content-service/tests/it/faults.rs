@@ -114,6 +114,16 @@ async fn an_answer_that_is_lost_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_key_never_meets_the_limit_on_writes_of_one_key() {
+    let (service, faults) = behind_faults().await;
+    faults.limit_writes_to_one_a_second();
+    for size in [10, PART + 10, 20] {
+        service.put(&format!("users/u/files/{size}.pdf"), &bytes(size)).await.unwrap();
+    }
+    assert_eq!(faults.injected(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_fails_is_sent_again() {
     let (service, faults) = behind_faults().await;
     let body = bytes(3 * PART + 1);

@@ -3,12 +3,13 @@
 use std::fs;
 
 use synap_content_service::Backend;
+use synap_proto::content::BatchHeadBlobsRequest;
 use synap_rpc::RpcError;
 use synap_testkit::s3;
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::running::{Running, launch, start};
+use crate::running::{PART, Running, launch, start};
 
 const KEY: &str = "users/u/notes/x.md";
 
@@ -47,6 +48,42 @@ async fn a_directory_that_is_lost_is_told_and_its_return_is_noticed() {
     service.becomes(ServingStatus::Serving).await;
     assert_eq!(service.get(KEY).await.unwrap().1, b"before");
     service.put("users/u/notes/y.md", b"after").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_store_that_is_gone_is_not_missing() {
+    for backend in [Backend::Local, Backend::S3] {
+        let service = start(backend).await;
+        service.put(KEY, b"body").await.unwrap();
+        let place = match &service.s3 {
+            Some(s3) => s3.objects(),
+            None => service.directory.clone(),
+        };
+        fs::rename(&place, place.with_extension("aside")).unwrap();
+        assert_unavailable(&service.get(KEY).await.unwrap_err());
+        let request = BatchHeadBlobsRequest { keys: vec![KEY.to_owned()], with_sha256: false };
+        let status = service.client().batch_head_blobs(request).await.unwrap_err();
+        assert_unavailable(&RpcError::from_status(&status));
+        if backend == Backend::Local {
+            assert_unavailable(&service.head(KEY).await.unwrap_err());
+            assert_unavailable(&service.delete(&[KEY]).await.unwrap_err());
+        }
+        // Readiness may have left its file; the store is made anew only by a write.
+        fs::rename(place.with_extension("aside"), &place).unwrap();
+        assert_eq!(service.get(KEY).await.unwrap().1, b"body");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_removed_is_made_anew() {
+    let service = start(Backend::Local).await;
+    service.put(KEY, b"before").await.unwrap();
+    fs::remove_dir_all(&service.directory).unwrap();
+    service.put(KEY, b"after").await.unwrap();
+    let large = vec![1; PART + 1];
+    fs::remove_dir_all(&service.directory).unwrap();
+    service.put("users/u/files/x.pdf", &large).await.unwrap();
+    assert!(service.get("users/u/files/x.pdf").await.unwrap().1 == large);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! s3s-fs, and of R2 what it lacks for multipart uploads: it lists those that are not finished,
-//! wants all parts but the last of one size, and has a word for an upload that is not there.
+//! s3s-fs, and of R2 what it lacks: it lists multipart uploads that are not finished, wants all
+//! parts but the last of one size, and has words for an upload, and a bucket, that is not there.
 
 use std::{
     ffi::OsString,
@@ -167,6 +167,14 @@ impl S3 for Strict {
         self.files.abort_multipart_upload(req).await
     }
 
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        // Of which s3s-fs says that the key is not there.
+        if !self.root.join(&req.input.bucket).exists() {
+            return Err(s3_error!(NoSuchBucket));
+        }
+        self.files.get_object(req).await
+    }
+
     // All below is s3s-fs as it is.
 
     async fn create_multipart_upload(
@@ -186,10 +194,6 @@ impl S3 for Strict {
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         self.files.copy_object(req).await
-    }
-
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-        self.files.get_object(req).await
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
