@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
 use support::{
@@ -71,9 +71,13 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     let (calls, injected) = (faults.calls().len(), faults.injected());
 
     let mut acknowledged = BTreeMap::new();
+    let mut paths = BTreeSet::new();
     for (n, outcome) in &outcomes {
         match outcome {
-            Ok((file, _)) => drop(acknowledged.insert(file.id.clone(), *n)),
+            Ok((file, _)) => {
+                acknowledged.insert(file.id.clone(), *n);
+                paths.insert(file.file_path.clone());
+            }
             Err(status) => assert_clean(status),
         }
     }
@@ -94,5 +98,10 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     }
     // Nobody was refused whose file is there all the same.
     assert_eq!(kept.len(), acknowledged.len());
-    assert_eq!(system.unfinished_uploads(), Vec::<String>::new());
+    // The beginning of a multipart upload whose answer was lost, and that was begun again: nobody
+    // knows its id, and content-service's daily sweep ends it. Under a key that was given up there
+    // is none: the deletion has looked for them.
+    for key in system.unfinished_uploads() {
+        assert!(paths.contains(&key), "an upload that was refused is unfinished: {key}");
+    }
 }
