@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
 use support::{
@@ -31,7 +31,8 @@ fn size(n: u64) -> usize {
     }
 }
 
-/// A refusal that says what to do: the store is away, or has too much to do, or time was up.
+/// A refusal that says what to do: the store is away, or has too much to do, or time was up, or
+/// the upload was slower than its lease.
 fn assert_clean(status: &Status) {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.as_str()).unwrap_or_default();
@@ -39,6 +40,7 @@ fn assert_clean(status: &Status) {
         (Code::Unavailable, reason::STORE_UNAVAILABLE),
         (Code::ResourceExhausted, reason::OVERLOADED),
         (Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED),
+        (Code::Aborted, reason::OPERATION_FENCED),
     ];
     assert!(known.contains(&(status.code(), reason)), "{status:?}");
 }
@@ -48,8 +50,10 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     let server = S3Server::start().await.unwrap();
     let faults = Faults::before(&server).await.unwrap();
     let mut system = System::new().await;
-    // Deletions meet faults, too, and uploads that are broken off take their time.
+    // Uploads that are broken off take their time. A lease of a second is for tests that wait for
+    // its end.
     system.environment.push(("BLOB_SETTLE_SECS", "5".to_owned()));
+    system.environment.push(("OPERATION_LEASE_SECS", "10".to_owned()));
     system.use_s3_behind(server, faults.endpoint());
     system.start_all(None).await;
     let ada = system.client("ada");
@@ -67,9 +71,13 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     let (calls, injected) = (faults.calls().len(), faults.injected());
 
     let mut acknowledged = BTreeMap::new();
+    let mut paths = BTreeSet::new();
     for (n, outcome) in &outcomes {
         match outcome {
-            Ok((file, _)) => drop(acknowledged.insert(file.id.clone(), *n)),
+            Ok((file, _)) => {
+                acknowledged.insert(file.id.clone(), *n);
+                paths.insert(file.file_path.clone());
+            }
             Err(status) => assert_clean(status),
         }
     }
@@ -90,5 +98,10 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     }
     // Nobody was refused whose file is there all the same.
     assert_eq!(kept.len(), acknowledged.len());
-    assert_eq!(system.unfinished_uploads(), Vec::<String>::new());
+    // The beginning of a multipart upload whose answer was lost, and that was begun again: nobody
+    // knows its id, and content-service's daily sweep ends it. Under a key that was given up there
+    // is none: the deletion has looked for them.
+    for key in system.unfinished_uploads() {
+        assert!(paths.contains(&key), "an upload that was refused is unfinished: {key}");
+    }
 }
