@@ -1,11 +1,15 @@
 //! What content-service can be told, and what follows from it. DESIGN section 9 names the variables.
 
+mod s3;
+mod urls;
+
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use synap_rpc::ServerArgs;
 use url::Url;
 
+pub use self::{s3::S3Limits, urls::UrlArgs};
 use crate::upload::HELD;
 
 /// Configuration of content-service.
@@ -20,6 +24,9 @@ pub struct Config {
     /// Where blobs are kept.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// Signed URLs.
+    #[command(flatten)]
+    pub urls: UrlArgs,
     /// Largest blob in bytes that PutBlob takes. S3 takes 10,000 parts of a blob, and one part must
     /// fit into MAX_INFLIGHT_BYTES; a body of unknown size has parts of 8 MiB.
     #[arg(long, env = "MAX_BLOB_BYTES", default_value_t = 5 * 1024 * 1024 * 1024 * 1024)]
@@ -48,7 +55,7 @@ impl Config {
                 why: "does not fit a signed 64-bit number",
             });
         }
-        Ok(())
+        self.urls.check()
     }
 }
 
@@ -93,6 +100,9 @@ pub struct StoreArgs {
     /// Region to sign requests for [default: auto].
     #[arg(long, env = "S3_REGION")]
     pub s3_region: Option<String>,
+    /// Limits of the S3 client.
+    #[command(flatten)]
+    pub s3_limits: S3Limits,
 }
 
 /// A text that is never printed.
@@ -180,6 +190,7 @@ pub(crate) struct Bucket {
     pub(crate) name: String,
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: Secret,
+    pub(crate) limits: S3Limits,
 }
 
 const HALF: &str =
@@ -226,7 +237,9 @@ impl StoreArgs {
         let need = |setting: &Option<String>, name| {
             given(setting.as_ref()).map(str::to_owned).ok_or(missing(name, HALF))
         };
+        self.s3_limits.check()?;
         Ok(Bucket {
+            limits: self.s3_limits.clone(),
             endpoint: self.endpoint()?,
             region: given(self.s3_region.as_ref()).unwrap_or("auto").to_owned(),
             name: need(&self.r2_bucket_name, "R2_BUCKET_NAME")?,

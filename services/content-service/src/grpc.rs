@@ -16,7 +16,7 @@ use synap_proto::{
     },
     field::{self, Checked, Violation},
 };
-use synap_types::{BlobKey, Checksum, Hasher, InvalidKey};
+use synap_types::{BlobKey, Checksum, Clock as _, Hasher, InvalidKey, SystemClock};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::describe::Urls;
@@ -24,6 +24,7 @@ use self::describe::raw;
 use crate::{
     domain::Promise,
     error::ContentError,
+    sign::{Signer, Wish},
     store::{BlobStore, Listed, Range, StoreError},
     upload::Uploads,
 };
@@ -38,6 +39,7 @@ const DIGESTS: usize = 2;
 /// The service.
 pub(crate) struct Content {
     pub(crate) store: BlobStore,
+    pub(crate) signer: Signer,
     pub(crate) uploads: Uploads,
     pub(crate) urls: Urls,
 }
@@ -131,9 +133,12 @@ impl ContentService for Content {
 
     async fn sign_url(
         &self,
-        _: Request<SignUrlRequest>,
+        request: Request<SignUrlRequest>,
     ) -> Result<Response<SignUrlResponse>, Status> {
-        Err(Status::unimplemented("SignUrl"))
+        let wish = Wish::parse(request.into_inner(), self.uploads.largest());
+        let wish = wish.map_err(ContentError::Field)?;
+        let signed = self.signer.sign(&wish, SystemClock.now()).await;
+        Ok(Response::new(signed.map_err(ContentError::Store)?))
     }
 
     async fn delete_blobs(

@@ -9,6 +9,7 @@ mod local;
 mod multipart;
 mod read;
 mod s3;
+mod throttle;
 mod unfinished;
 
 use std::{io, sync::Arc};

@@ -103,11 +103,12 @@ impl AnyService {
         })
     }
 
-    /// The HTTP address that is listened on, by the one that has it.
+    /// The HTTP address that is listened on, by those that have one.
     pub(crate) fn http_addr(&self) -> anyhow::Result<Option<SocketAddr>> {
         match self {
+            Self::Content(service) => Ok(service.http_addr()?),
             Self::Gateway(service) => Ok(Some(service.http_addr()?)),
-            _ => Ok(None),
+            Self::Entity(_) | Self::Event(_) => Ok(None),
         }
     }
 

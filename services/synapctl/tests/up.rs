@@ -200,12 +200,12 @@ async fn ctrl_c_during_the_very_first_start_leaves_nothing_running() {
     }
 }
 
-/// Five ports in a row, the last of which somebody else listens on.
+/// Six ports in a row, the fifth of which somebody else listens on.
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let in_a_row =
         |ports: &[Port]| ports.windows(2).all(|pair| pair[0].number() + 1 == pair[1].number());
-    let mut ports: Vec<Port> = (0..5).map(|_| Port::claim()).collect();
+    let mut ports: Vec<Port> = (0..6).map(|_| Port::claim()).collect();
     while !in_a_row(&ports) {
         ports.remove(0);
         ports.push(Port::claim());

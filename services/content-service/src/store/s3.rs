@@ -1,19 +1,16 @@
 //! R2, or any other S3.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use object_store::{
-    BackoffConfig, ClientOptions, RetryConfig,
+    RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
-    client::{HttpClient, HttpConnector as _, ReqwestConnector},
+    client::HttpClient,
 };
 use tokio_util::task::TaskTracker;
 
-use super::create_only::CreateOnly;
+use super::{create_only::CreateOnly, throttle};
 use crate::config::Bucket;
-
-/// Silence of the other side after which a request is given up.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// A bucket.
 #[derive(Debug)]
@@ -31,28 +28,14 @@ impl S3 {
     /// Makes the client; nothing is sent.
     ///
     /// object_store ends every request after 30 s, body included, and tries 10 times within 3
-    /// minutes. Here the caller's deadline ends a request, silence does, and a store that fails is
-    /// reported soon: the caller has its own retries, and recovery behind them.
+    /// minutes. Here [`throttle`] decides what is given up and what is repeated, and object_store
+    /// only speaks S3.
     pub(super) fn open(bucket: &Bucket) -> io::Result<Self> {
-        let options = ClientOptions::new()
-            .with_allow_http(bucket.endpoint.starts_with("http://"))
-            .with_connect_timeout(Duration::from_secs(3))
-            .with_timeout_disabled()
-            .with_read_timeout(SILENCE);
-        let http = ReqwestConnector::default().connect(&options).map_err(io::Error::other)?;
-        let retry = RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(2),
-                base: 2.0,
-            },
-            max_retries: 3,
-            retry_timeout: Duration::from_secs(10),
-        };
+        let http = throttle::client(&bucket.limits)?;
+        let no_retries = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let objects = AmazonS3Builder::new()
-            .with_client_options(options)
             .with_http_connector(CreateOnly(http.clone()))
-            .with_retry(retry)
+            .with_retry(no_retries)
             .with_endpoint(&bucket.endpoint)
             .with_region(&bucket.region)
             .with_bucket_name(&bucket.name)

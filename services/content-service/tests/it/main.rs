@@ -12,4 +12,7 @@ mod ranges;
 mod refusals;
 mod round_trips;
 mod running;
+mod signed_puts;
+mod signed_reads;
 mod surface;
+mod throttle;

@@ -2,15 +2,15 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     task::Poll,
 };
 
-use synap_content_service::{Backend, Config, Service, StartError, StoreArgs};
+use synap_content_service::{Backend, Config, Service, StartError, StoreArgs, UrlArgs};
 use synap_proto::content::{
     Blob, DeleteBlobsRequest, GetBlobRequest, HeadBlobRequest, PutBlobRequest, PutBlobSpec,
-    content_service_client::ContentServiceClient,
+    SignUrlRequest, SignUrlResponse, content_service_client::ContentServiceClient,
 };
 use synap_rpc::{CHUNK_BYTES, Channel, RpcError, ServerArgs};
 use synap_testkit::s3::{self, S3Server};
@@ -112,6 +112,13 @@ pub(crate) async fn launch(backend: Backend, adjust: impl FnOnce(&mut Config)) -
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         server: server_args(),
         store,
+        urls: UrlArgs {
+            http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            blob_url_base: None,
+            blob_url_secret: None,
+            http_max_connections: 64,
+            http_silence_secs: 30,
+        },
         max_blob_bytes: MAX_BLOB_BYTES,
         max_inflight_bytes: 64 * 1024 * 1024,
     };
@@ -215,6 +222,13 @@ impl Running {
         }
     }
 
+    pub(crate) async fn sign(&self, wish: SignUrlRequest) -> Result<SignUrlResponse, RpcError> {
+        match self.client().sign_url(wish).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(RpcError::from_status(&status)),
+        }
+    }
+
     pub(crate) async fn delete(&self, keys: &[&str]) -> Result<(), RpcError> {
         let keys = keys.iter().map(|&key| key.to_owned()).collect();
         match self.client().delete_blobs(DeleteBlobsRequest { keys }).await {
@@ -250,7 +264,8 @@ impl Running {
                 if path.is_dir() {
                     directories.push(path);
                 // Readiness looks whether the directory can be written to.
-                } else if path != Path::new(&root).join(".probe") {
+                // The secret of signed URLs is kept there, too.
+                } else if ![".probe", ".url-secret"].map(|name| root.join(name)).contains(&path) {
                     files.push(path.strip_prefix(&root).unwrap().to_owned());
                 }
             }

@@ -100,6 +100,7 @@ fn choose_ports(addresses: Addresses) -> anyhow::Result<Addresses> {
         gateway: choose("gateway", addresses.gateway)?,
         http: choose("gateway", addresses.http)?,
         content: choose("content-service", addresses.content)?,
+        blobs: choose("content-service", addresses.blobs)?,
         entity: choose("entity-service", addresses.entity)?,
         event: choose("event-service", addresses.event)?,
     })

@@ -16,7 +16,7 @@ pub(super) fn print(
     database: &Database,
     secret: Option<&Secret>,
 ) {
-    let Addresses { gateway, http, content, entity, event } = addresses;
+    let Addresses { gateway, http, content, entity, event, .. } = addresses;
     println!(
         "
 Synap storage {version}

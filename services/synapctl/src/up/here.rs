@@ -14,6 +14,7 @@ pub(super) async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result
     let entity = bind(plan.entity()).await?;
     let event = bind(plan.event()).await?;
     addresses.content = content.grpc_addr()?;
+    addresses.blobs = content.http_addr()?.unwrap_or(addresses.blobs);
     addresses.entity = entity.grpc_addr()?;
     addresses.event = event.grpc_addr()?;
     let gateway = bind(plan.gateway(&addresses)).await?;

@@ -42,8 +42,8 @@ pub struct UpArgs {
     /// Where PostgreSQL, blobs and the development secret are kept.
     #[arg(long, default_value = ".synap")]
     pub data_dir: PathBuf,
-    /// First of five ports in a row: gateway gRPC, content, entity, event, gateway HTTP. 0 takes
-    /// free ones. Without it: 50051 to 50054, and 8080 for HTTP.
+    /// First of six ports in a row: gateway gRPC, content, entity, event, gateway HTTP, signed URLs.
+    /// 0 takes free ones. Without it: 50051 to 50054, 8080 for HTTP, and 50055 for signed URLs.
     #[arg(long)]
     pub port_base: Option<u16>,
     /// Run each service as a process of its own, and start it again if it dies.

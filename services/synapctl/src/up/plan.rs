@@ -14,6 +14,7 @@ use crate::run::ServiceName;
 /// The ports of `up`, where nothing else is said.
 const GRPC_PORTS: [u16; 4] = [50051, 50052, 50053, 50054];
 const HTTP_PORT: u16 = 8080;
+const BLOBS_PORT: u16 = 50055;
 
 /// Where everything listens.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// content-service.
     pub content: SocketAddr,
+    /// Signed URLs of content-service; nobody listens where the store is S3.
+    pub blobs: SocketAddr,
     /// entity-service.
     pub entity: SocketAddr,
     /// event-service.
@@ -32,20 +35,21 @@ pub struct Addresses {
 
 impl Addresses {
     fn of(port_base: Option<u16>) -> anyhow::Result<Self> {
-        let [gateway, content, entity, event, http] = match port_base {
+        let [gateway, content, entity, event, http, blobs] = match port_base {
             None => {
                 let [gateway, content, entity, event] = GRPC_PORTS;
-                [gateway, content, entity, event, HTTP_PORT]
+                [gateway, content, entity, event, HTTP_PORT, BLOBS_PORT]
             }
-            Some(0) => [0; 5],
-            Some(base) if base <= u16::MAX - 4 => [base, base + 1, base + 2, base + 3, base + 4],
-            Some(base) => anyhow::bail!("--port-base {base}: five ports in a row do not fit"),
+            Some(0) => [0; 6],
+            Some(base) if base <= u16::MAX - 5 => [0, 1, 2, 3, 4, 5].map(|port| base + port),
+            Some(base) => anyhow::bail!("--port-base {base}: six ports in a row do not fit"),
         };
         let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         Ok(Self {
             gateway: loopback(gateway),
             http: loopback(http),
             content: loopback(content),
+            blobs: loopback(blobs),
             entity: loopback(entity),
             event: loopback(event),
         })
@@ -136,7 +140,10 @@ impl Plan {
     }
 
     pub(super) fn content(&self) -> Told {
-        let mut flags = vec!["--listen".to_owned(), self.addresses.content.to_string()];
+        let Addresses { content, blobs, .. } = self.addresses;
+        let mut flags = [("--listen", content), ("--http-listen", blobs)]
+            .map(|(flag, address)| [flag.to_owned(), address.to_string()])
+            .concat();
         // A bucket that is configured in the environment wins.
         if std::env::var_os("BLOB_DIR").is_none() {
             flags.extend(["--blob-dir".to_owned(), self.blob_dir.clone()]);
@@ -165,7 +172,7 @@ impl Plan {
 
     /// Told last: it must know where the others listen.
     pub(super) fn gateway(&self, addresses: &Addresses) -> Told {
-        let Addresses { gateway, http, content, entity, event } = addresses;
+        let Addresses { gateway, http, content, entity, event, .. } = addresses;
         let flags = [
             ("--listen", gateway.to_string()),
             ("--http-listen", http.to_string()),

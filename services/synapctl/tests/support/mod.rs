@@ -160,6 +160,7 @@ impl System {
             .env("ENTITY_DATABASE_URL", &self.database.url)
             .env("EVENT_DATABASE_URL", &self.database.url)
             .env("BLOB_DIR", self.blob_dir())
+            .env("CONTENT_HTTP_LISTEN", "127.0.0.1:0")
             .env("JWT_HS256_SECRET", SECRET)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
