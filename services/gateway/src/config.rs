@@ -36,7 +36,8 @@ pub struct Config {
     /// Bytes of a file at most. One that goes straight to the store by a URL has 5 GiB at most.
     #[arg(long, env = "MAX_FILE_BYTES", default_value_t = 50 * 1024 * 1024 * 1024, value_parser = clap::value_parser!(i64).range(1..))]
     pub max_file_bytes: i64,
-    /// Seconds that a URL for an upload is valid.
+    /// Seconds that a URL for an upload is valid; at most five minutes less than what entity-service
+    /// grants as a lease (MAX_OPERATION_LEASE_SECS).
     #[arg(long, env = "UPLOAD_URL_EXPIRY_SECS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub upload_url_expiry_secs: u64,
     /// Connections to content-service for the bodies of files.

@@ -55,6 +55,12 @@ pub enum Error {
         /// The current one.
         etag: String,
     },
+    /// A caller has begun a body and does not go on with it.
+    #[error("nothing of the body came for {} s; nothing was stored", limit.as_secs())]
+    BodyStalled {
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The caller's stream failed, or was refused below us.
     #[error("the stream of the body ended early: {0}")]
     Stream(Box<Status>),
@@ -144,6 +150,9 @@ impl From<Error> for RpcError {
             },
             Error::EtagMismatch { etag } => {
                 Self::new(Code::Aborted, reason::ETAG_MISMATCH, message).with("etag", etag)
+            }
+            Error::BodyStalled { .. } => {
+                Self::new(Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED, message)
             }
             Error::Stream(status) => Self::from_status(&status),
             Error::InProgress { retry_after } => {

@@ -3,7 +3,7 @@
 //! To follow a CreateNote, read in this order:
 //!
 //! 1. `grpc/notes.rs` (or `http/notes.rs`, the edge for V0.2's clients): who calls, and what is
-//!    asked for. Checks are in `domain.rs`.
+//!    asked for. Checks are in `domain`.
 //! 2. `notes.rs`, then `saga`: the write protocol, step by step; `saga/create_note.rs` is what
 //!    CreateNote does in it.
 //! 3. `clients/`: the three services, in the gateway's own words.

@@ -1,9 +1,12 @@
 //! UploadFile: a body that passes by once. The steps are described in [`super`].
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 use synap_types::{Checksum, UserId};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Saga, Write, Written};
@@ -12,6 +15,10 @@ use crate::{
     domain::{ContentCheck, FileDraft, StoredFile},
     error::Error,
 };
+
+/// How long is waited for the next chunk of a body: a caller who stalls holds a place among the
+/// calls, and the lease of its operation.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct UploadFile {
     draft: FileDraft,
@@ -106,7 +113,11 @@ impl CheckedBody {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let Self::Open { body, check } = self else { return Ok(None) };
-        let read = match body.next().await {
+        let Ok(read) = timeout(PATIENCE, body.next()).await else {
+            *self = Self::Failed;
+            return Err(Error::BodyStalled { limit: PATIENCE });
+        };
+        let read = match read {
             Some(Ok(chunk)) => check.push(&chunk).map(|()| chunk),
             Some(Err(error)) => Err(error),
             None => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 pub mod client;
+pub mod files;
 pub mod http;
 pub mod markdown;
 pub mod process;
@@ -17,6 +18,7 @@ use synap_rpc::Channel;
 use synap_testkit::{
     ports::Port,
     postgres::{TestDatabase, TestServer},
+    s3::{self, S3Server},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -67,6 +69,8 @@ pub struct System {
     ports: Vec<Port>,
     /// Set for every process on top of the short times of tests.
     pub environment: Vec<(&'static str, String)>,
+    /// In place of the local file system.
+    s3: Option<S3Server>,
 }
 
 impl System {
@@ -89,7 +93,37 @@ impl System {
             processes: HashMap::new(),
             more: Vec::new(),
             environment: Vec::new(),
+            s3: None,
         }
+    }
+
+    /// Bodies go to an S3 server; nothing must run yet.
+    pub async fn use_s3(&mut self) {
+        let server = S3Server::start().await.unwrap();
+        let endpoint = server.endpoint().to_owned();
+        self.use_s3_behind(server, &endpoint);
+    }
+
+    /// Bodies go to an S3 server by way of what is in front of it.
+    pub fn use_s3_behind(&mut self, server: S3Server, endpoint: &str) {
+        self.s3 = Some(server);
+        self.environment.extend([
+            ("S3_ENDPOINT", endpoint.to_owned()),
+            ("R2_ACCESS_KEY_ID", s3::ACCESS_KEY_ID.to_owned()),
+            ("R2_SECRET_ACCESS_KEY", s3::SECRET_ACCESS_KEY.to_owned()),
+            ("R2_BUCKET_NAME", s3::BUCKET.to_owned()),
+            ("BLOB_STORE", "s3".to_owned()),
+        ]);
+    }
+
+    /// The S3 server, where there is one.
+    pub fn s3(&self) -> Option<&S3Server> {
+        self.s3.as_ref()
+    }
+
+    /// Where the objects are.
+    pub fn objects(&self) -> PathBuf {
+        self.s3.as_ref().map_or_else(|| self.blob_dir(), S3Server::objects)
     }
 
     /// All four services, ready.
@@ -196,6 +230,11 @@ impl System {
     /// Sends a signal to a process that stays: STOP makes a service that hangs, CONT ends that.
     pub fn signal(&self, name: Name, signal: &str) {
         assert!(process::signal(self.processes[&name].id().unwrap(), signal));
+    }
+
+    /// The most memory that a service has had so far, in MiB.
+    pub fn peak_memory(&self, name: Name) -> u64 {
+        process::peak_memory(self.processes[&name].id().unwrap()).unwrap() / 1024
     }
 
     /// Waits until a process has died by itself.

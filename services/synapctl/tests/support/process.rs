@@ -28,6 +28,13 @@ pub fn children_of(parent: u32) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// The most memory that a process has had resident so far, in KiB.
+pub fn peak_memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// State and parent.
 fn stat(pid: u32) -> Option<(String, u32)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
