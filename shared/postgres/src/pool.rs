@@ -112,13 +112,7 @@ pub fn connect_pool(url: &str, options: &PoolOptions) -> Result<PgPool, InvalidU
             })
         })
         .after_release(|connection, _| {
-            Box::pin(async move {
-                let clean = is_outside_of_transactions(connection).await;
-                if !clean {
-                    tracing::warn!("a connection came back inside a transaction; it is closed");
-                }
-                Ok(clean)
-            })
+            Box::pin(async move { Ok(is_outside_of_transactions(connection).await) })
         })
         .connect_lazy_with(connect))
 }
@@ -134,7 +128,15 @@ pub fn connect_pool(url: &str, options: &PoolOptions) -> Result<PgPool, InvalidU
 async fn is_outside_of_transactions(connection: &mut PgConnection) -> bool {
     // What was dropped inside of a transaction that sqlx knows has its ROLLBACK queued: it goes
     // first.
-    matches!(connection.begin_with("SELECT").await, Err(sqlx::Error::BeginFailed))
+    match connection.begin_with("SELECT").await {
+        Err(sqlx::Error::BeginFailed) => true,
+        Ok(_) | Err(sqlx::Error::Database(_)) => {
+            tracing::warn!("a connection came back inside a transaction; it is closed");
+            false
+        }
+        // It is broken, and nobody needs to hear of it.
+        Err(_) => false,
+    }
 }
 
 /// The URL with `***` for its password, to be shown and logged.

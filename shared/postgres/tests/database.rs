@@ -158,7 +158,7 @@ async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
 /// Drops the future of BEGIN after each number of polls, until one is enough to finish it.
 async fn abandon_begin(pool: &PgPool, polls: usize) -> bool {
     let mut connection = pool.acquire().await.unwrap();
-    let mut begin = std::pin::pin!(connection.begin());
+    let mut beginning = std::pin::pin!(connection.begin());
     for _ in 0..polls {
         let mut polled = false;
         let done = poll_fn(|cx| {
@@ -166,7 +166,7 @@ async fn abandon_begin(pool: &PgPool, polls: usize) -> bool {
             if std::mem::replace(&mut polled, true) {
                 return Poll::Ready(false);
             }
-            match begin.as_mut().poll(cx) {
+            match beginning.as_mut().poll(cx) {
                 Poll::Ready(begun) => {
                     begun.unwrap();
                     Poll::Ready(true)
