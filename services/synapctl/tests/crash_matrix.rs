@@ -143,7 +143,7 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
     // Nothing that was acknowledged is lost or differs.
     for (call, answer) in calls.iter().zip(&answers) {
         let Ok(id) = answer else { continue };
-        let there = kept.get(id).expect("what was acknowledged is not there");
+        let there = kept.get(id).unwrap_or_else(|| panic!("what was acknowledged is not there"));
         assert!(there.body == call.body, "another body");
         assert_eq!(there.deleted, matches!(work, Work::Deletions));
         match work {
