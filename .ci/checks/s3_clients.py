@@ -122,8 +122,10 @@ def boto3_and_we_agree(ours, endpoint):
         found = s3.get_object(Bucket=BUCKET, Key=key)
         expect(f"boto3 reads our {size} bytes", found["Body"].read() == written[key], True)
         expect("their type", found["ContentType"], "text/markdown; charset=utf-8")
-    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="users/ada%40")["Contents"]
-    expect("boto3 lists", {o["Key"]: o["Size"] for o in listed}, {k: len(b) for k, b in written.items()})
+    # s3s-fs says that it encoded the keys, and did not. Asked for by us, boto3 leaves them alone.
+    listing = s3.list_objects_v2(Bucket=BUCKET, Prefix="users/ada%40", EncodingType="url")
+    found = {entry["Key"]: entry["Size"] for entry in listing["Contents"]}
+    expect("boto3 lists", found, {key: len(data) for key, data in written.items()})
 
     key, data = "users/u/files/single.pdf", body(5000)
     s3.put_object(Bucket=BUCKET, Key=key, Body=data, ContentType="application/pdf")
@@ -135,7 +137,7 @@ def boto3_and_we_agree(ours, endpoint):
 
 
 def curl_keeps_to_signed_urls(ours, store):
-    key, data = f"users/u/files/signed.pdf", body(5000)
+    key, data = "users/u/files/signed.pdf", body(5000)
     signed = ours.sign_put(key, data)
     other_sum = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
     for what, status, request in [

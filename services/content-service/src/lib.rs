@@ -12,7 +12,9 @@
 //! 6. `store`: memory, the local file system, or S3/R2, behind one type. A key is written once.
 //! 7. `readiness`: whether the store can be worked with.
 //! 8. `error`: what each failure becomes on the wire.
+//! 9. `check`: all of it tried once against a store, for an operator.
 
+mod check;
 mod config;
 mod domain;
 mod error;
@@ -30,6 +32,11 @@ use synap_rpc::Server;
 use synap_types::SystemClock;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::{
+    check::{CheckArgs, CheckOutput, Report, check, print_check},
+    config::{Backend, Config, ConfigError, S3Limits, Secret, StoreArgs, UrlArgs},
+    error::StartError,
+};
 use crate::{
     config::Place,
     grpc::{Content, Urls},
@@ -38,10 +45,6 @@ use crate::{
     sign::{S3Signer, SecretSource, Signer},
     store::BlobStore,
     upload::Uploads,
-};
-pub use crate::{
-    config::{Backend, Config, ConfigError, S3Limits, Secret, StoreArgs, UrlArgs},
-    error::StartError,
 };
 
 /// How long a stop waits for the store to forget uploads that were given up.

@@ -101,11 +101,10 @@ async fn an_answer_that_is_lost_is_no_failure() {
     for size in [10, PART + 10] {
         let key = format!("users/u/files/{size}.pdf");
         let body = bytes(size);
-        let mut lost = false;
+        let mut writes = 0;
         faults.rule(move |call| {
-            let lose = call.is_write() && !lost;
-            lost |= lose;
-            lose.then_some(Fault::LoseAnswer)
+            writes += u32::from(call.is_write());
+            (call.is_write() && writes == 1).then_some(Fault::LoseAnswer)
         });
         service.put(&key, &body).await.unwrap();
         assert_eq!(faults.injected(), if size == 10 { 1 } else { 2 });

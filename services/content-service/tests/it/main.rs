@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod check;
 mod faults;
 mod heads;
 mod large;

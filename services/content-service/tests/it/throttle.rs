@@ -52,8 +52,11 @@ impl Server {
         let seen = Arc::new(Seen::default());
         let watching = Arc::clone(&seen);
         let router = Router::new().fallback(async move |request: axum::extract::Request| {
-            // Readiness looks, too; it is not what is counted.
-            if request.uri().path().ends_with("readiness-probe") {
+            // Readiness looks, and the sweep for unfinished uploads; they are not what is counted.
+            let uri = request.uri();
+            if uri.path().ends_with("readiness-probe")
+                || uri.query().is_some_and(|query| query.contains("uploads"))
+            {
                 return StatusCode::NOT_FOUND.into_response();
             }
             let number = watching.requests.fetch_add(1, SeqCst);

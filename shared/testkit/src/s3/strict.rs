@@ -9,7 +9,21 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s::{
+    S3, S3Request, S3Response, S3Result,
+    dto::{
+        AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+        CompleteMultipartUploadOutput, CompletedPart, CopyObjectInput, CopyObjectOutput,
+        CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
+        DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput,
+        GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
+        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+        ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
+        ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, MultipartUpload,
+        PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    },
+    s3_error,
+};
 use s3s_fs::FileSystem;
 
 /// The server behind the HTTP.
@@ -108,11 +122,11 @@ impl S3 for Strict {
         let mut page = Vec::new();
         for upload in left.by_ref().take(most) {
             let info = self.root.join(format!(".upload-{}.json", upload.id));
-            let Ok(began) = fs::metadata(info).and_then(|info| info.modified()) else { continue };
+            let Ok(time) = fs::metadata(info).and_then(|info| info.modified()) else { continue };
             page.push(MultipartUpload {
                 key: Some(upload.key),
                 upload_id: Some(upload.id),
-                initiated: Some(began.into()),
+                initiated: Some(time.into()),
                 ..MultipartUpload::default()
             });
         }

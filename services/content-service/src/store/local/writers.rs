@@ -164,13 +164,13 @@ mod tests {
         let writers = Writers::start(&directories).unwrap();
         let file =
             |i: usize| directories.root().join(format!("users/{}/notes/{}.md", i % 3, i / 2));
-        let writes =
-            (0..200).map(|i| writers.write(file(i * 2), vec![Bytes::from(vec![i as u8; i])]));
-        for outcome in futures::future::join_all(writes).await {
+        let body = |i: usize| vec![u8::try_from(i).unwrap(); i];
+        let all = (0..200).map(|i| writers.write(file(i * 2), vec![body(i).into()]));
+        for outcome in futures::future::join_all(all).await {
             outcome.unwrap();
         }
         for i in 0..200 {
-            assert_eq!(std::fs::read(file(i * 2)).unwrap(), vec![i as u8; i]);
+            assert_eq!(std::fs::read(file(i * 2)).unwrap(), body(i));
         }
         let taken = writers.write(file(4), vec![Bytes::from_static(b"other")]);
         let free = writers.write(directories.root().join("users/new/notes/x.md"), vec![]);
