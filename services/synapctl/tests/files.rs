@@ -426,7 +426,9 @@ async fn a_large_file_flows_through_in_little_memory() {
     let nth = |n: u64| [format!("%PDF-1.7 {n:>15}").as_bytes(), &block[24..]].concat();
     let blocks: Vec<_> = (0..BLOCKS).map(|n| bytes::Bytes::from(nth(n))).collect();
     let mut hasher = synap_types::Hasher::default();
-    blocks.iter().for_each(|block| hasher.update(block));
+    for block in &blocks {
+        hasher.update(block);
+    }
     let checksum = hasher.finish().to_string();
 
     let first = UploadFileRequest {
