@@ -32,7 +32,7 @@ enum Work {
 }
 
 /// One call: its request id, its body, and the file that it deletes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Call {
     work: Work,
     request: String,
@@ -143,7 +143,8 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
     // Nothing that was acknowledged is lost or differs.
     for (call, answer) in calls.iter().zip(&answers) {
         let Ok(id) = answer else { continue };
-        let there = kept.get(id).unwrap_or_else(|| panic!("what was acknowledged is not there"));
+        let there =
+            kept.get(id).unwrap_or_else(|| panic!("{}, acknowledged, is lost", call.request));
         assert!(there.body == call.body, "another body");
         assert_eq!(there.deleted, matches!(work, Work::Deletions));
         match work {

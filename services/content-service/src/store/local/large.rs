@@ -60,8 +60,7 @@ impl LocalDraft {
 
     async fn flush(&mut self) -> Result<(), StoreError> {
         done(self.writing.take()).await?;
-        if self.unsynced >= SYNC_EVERY
-            && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
+        if self.unsynced >= SYNC_EVERY && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
         {
             // The system tells of a failed write once: to whoever syncs next.
             done(self.syncing.take()).await?;
