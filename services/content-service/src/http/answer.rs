@@ -14,7 +14,7 @@ use crate::{error::ContentError, store::StoreError};
 
 /// What is read on of a body that is refused. A client that is still sending when we hang up may
 /// never see the answer; one with more to send than this has to live with that.
-const MAX_DRAINED_BYTES: usize = 1024 * 1024;
+const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
