@@ -24,7 +24,7 @@ use synap_types::{BlobKey, Checksum, Clock as _, Hasher, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
-    failure::StoreError,
+    failure::{StoreError, words},
     large::{LargeBlob, Plan},
     list::{Listed, Pages},
     read::{OpenBlob, Range},

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long a service may take to start.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// The services that bytes flow through.
 const IN_THE_WAY: [&str; 2] = ["gateway", "content-service"];
 
