@@ -155,33 +155,20 @@ async fn errors_say_whether_to_try_again_and_which_rule_spoke() {
     assert!(is_transient(&error), "{error}");
 }
 
-/// Drops the future of BEGIN after each number of polls, until one is enough to finish it.
-async fn abandon_begin(pool: &PgPool, polls: usize) -> bool {
+/// Drops the future of BEGIN after a number of polls, or when it has finished.
+async fn abandon_begin(pool: &PgPool, polls: usize) {
     let mut connection = pool.acquire().await.unwrap();
-    let mut beginning = std::pin::pin!(connection.begin());
-    for _ in 0..polls {
-        let mut polled = false;
-        let done = poll_fn(|cx| {
-            // Woken by the server's answer or by nothing: once and no more is what is wanted.
-            if std::mem::replace(&mut polled, true) {
-                return Poll::Ready(false);
-            }
-            match beginning.as_mut().poll(cx) {
-                Poll::Ready(begun) => {
-                    begun.unwrap();
-                    Poll::Ready(true)
-                }
-                Poll::Pending => {
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-            }
-        });
-        if done.await {
-            return true;
+    let mut begin = std::pin::pin!(connection.begin());
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 || begin.as_mut().poll(cx).map(Result::unwrap).is_ready() {
+            return Poll::Ready(());
         }
-    }
-    false
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[tokio::test]
