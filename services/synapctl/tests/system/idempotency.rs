@@ -1,13 +1,7 @@
 //! A request id makes a call safe to repeat: at the same time, much later, through another gateway,
 //! and while the first try is stuck.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
-use futures::future::try_join_all;
-use serde_json::json;
-use support::{
+use crate::support::{
     Armed, Client, Name, System,
     client::new_note,
     eventually,
@@ -15,6 +9,8 @@ use support::{
     refusal::assert_field,
     token,
 };
+use futures::future::try_join_all;
+use serde_json::json;
 use synap_proto::{gateway::CreateNoteRequest, reason};
 
 const ID: &str = "0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60";

@@ -1,19 +1,15 @@
 //! Parts that are away, hang, or come back: a clear answer in time, nothing half there, and no
 //! hand is needed for the recovery.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::time::Duration;
 
-use reqwest::Method;
-use serde_json::json;
-use support::{
+use crate::support::{
     Armed, Client, Name, System, eventually,
     http::assert_envelope,
     refusal::{assert_status, assert_unavailable},
 };
+use reqwest::Method;
+use serde_json::json;
 use synap_postgres::{PoolOptions, connect_pool};
 use synap_proto::{gateway::Note, reason};
 use synap_testkit::postgres::TestServer;

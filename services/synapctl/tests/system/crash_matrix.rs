@@ -2,15 +2,11 @@
 //! of that step is killed with SIGKILL before the step, after its effect but before the reply, and
 //! after the reply. Real processes; the failpoints exist in test builds only.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
-use futures::future::join_all;
-use support::{
+use crate::support::{
     Armed, Client, Name, System, eventually,
     files::{metadata, pdf},
 };
+use futures::future::join_all;
 use tonic::Status;
 use uuid::Uuid;
 

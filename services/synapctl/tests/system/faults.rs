@@ -1,17 +1,13 @@
 //! A store that fails one call in five, in every way that a network and a store have: what is
 //! acknowledged is there, what is not is refused in words, and nothing else is left.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{StreamExt as _, stream};
-use support::{
+use crate::support::{
     System,
     files::{metadata, pdf},
 };
+use futures::{StreamExt as _, stream};
 use synap_proto::reason;
 use synap_testkit::{faults::Faults, s3::S3Server};
 use tonic::{Code, Status};

@@ -1,20 +1,16 @@
 //! Callers who take more than their part, or do not come to an end, keep nobody else out.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::time::Duration;
 
-use futures::future::join_all;
-use http::uri::PathAndQuery;
-use serde_json::json;
-use support::{
+use crate::support::{
     System, eventually,
     http::{assert_envelope, raw::Conversation},
     refusal::assert_status,
     token,
 };
+use futures::future::join_all;
+use http::uri::PathAndQuery;
+use serde_json::json;
 use synap_proto::{
     gateway::{CreateNoteRequest, CreateNoteResponse},
     reason,

@@ -1,20 +1,16 @@
 //! A note that was created is there: byte by byte, in every store, under its owner's prefix, and
 //! for nobody else.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     Client, Name, System,
     http::{assert_bad_field, assert_envelope},
     markdown::{MIB, samples},
     refusal::{assert_field, assert_status, token_for},
 };
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
 use synap_proto::{
     event::{Event, ReadStreamRequest, event_service_client::EventServiceClient},
     gateway::{CreateNoteRequest, GetNoteRequest},

@@ -1,17 +1,13 @@
 //! Files from end to end: up and down, by streams and by URLs, refused, deleted, broken off.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
-use futures::future::join_all;
-use support::{
+use crate::support::{
     Client, Name, System, eventually,
     files::{halfway, messages, metadata, pdf, put, samples},
     refusal::{assert_field, assert_status},
 };
+use futures::future::join_all;
 use synap_proto::{
     gateway::{
         CreateDownloadUrlRequest, DownloadFileRequest, File, FileMetadata, UploadFileRequest,
@@ -227,7 +223,7 @@ async fn nobody_sees_or_touches_another_users_files() {
     assert!(theirs.file_path.starts_with("users/%2E%2E%2Fada/files/"), "{}", theirs.file_path);
     let nobody = Client { token: "x".to_owned(), ..ada.clone() };
     let refused = nobody.upload(metadata("application/pdf", ""), &body).await.unwrap_err();
-    support::refusal::assert_unauthenticated(&refused);
+    crate::support::refusal::assert_unauthenticated(&refused);
 }
 
 #[tokio::test]

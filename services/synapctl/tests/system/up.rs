@@ -1,21 +1,17 @@
 //! `synapctl up` as a newcomer runs it: one command, three calls that work as they are printed,
 //! Ctrl-C; and as an operator fears it: killed, started twice, on ports that are taken.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::{net::TcpListener, path::Path, time::Duration};
 
-use http::uri::PathAndQuery;
-use reqwest::Method;
-use serde_json::Value;
-use support::{
+use crate::support::{
     eventually,
     http::{Http, answer},
     process::{naming, signal},
     up::{Up, channel, interrupt_after, option, printed_commands, run, text},
 };
+use http::uri::PathAndQuery;
+use reqwest::Method;
+use serde_json::Value;
 use synap_proto::gateway::{
     CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse,
 };

@@ -1,15 +1,6 @@
 //! What must not get in does not get in, is told why, and leaves nothing behind.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::uri::PathAndQuery;
-use jsonwebtoken::Algorithm;
-use reqwest::Method;
-use serde_json::json;
-use support::{
+use crate::support::{
     Client, Name, SECRET, System,
     client::new_note,
     eventually,
@@ -18,6 +9,11 @@ use support::{
     refusal::{an_hour_ago, assert_field, assert_status, assert_unauthenticated, in_an_hour, sign},
     token,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::uri::PathAndQuery;
+use jsonwebtoken::Algorithm;
+use reqwest::Method;
+use serde_json::json;
 use synap_proto::{
     gateway::{CreateNoteRequest, CreateNoteResponse},
     reason,

@@ -1,24 +1,20 @@
 //! What operators and strangers see: health, reflection, deadlines.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::time::Duration;
 
-use prost::Message as _;
-use prost_types::{
-    DescriptorProto, FileDescriptorProto, MessageOptions, source_code_info::Location,
-};
-use reqwest::Method;
-use serde_json::json;
-use support::{
+use crate::support::{
     Name, System,
     client::new_note,
     eventually,
     http::assert_envelope,
     refusal::{assert_status, assert_unavailable},
 };
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, MessageOptions, source_code_info::Location,
+};
+use reqwest::Method;
+use serde_json::json;
 use synap_proto::{gateway::note_service_client::NoteServiceClient, reason};
 use tokio::time::Instant;
 use tonic::{Code, transport::Endpoint};

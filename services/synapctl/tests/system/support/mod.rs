@@ -1,8 +1,5 @@
 //! A whole system in real processes, on a database and a blob directory of its own.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
 pub mod client;
 pub mod files;
 pub mod http;

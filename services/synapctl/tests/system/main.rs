@@ -1,0 +1,17 @@
+//! The whole system in real processes. One binary, because each would be linked with all services,
+//! and because Cargo runs one after the other.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod support;
+
+mod crash_matrix;
+mod faults;
+mod files;
+mod idempotency;
+mod notes;
+mod outages;
+mod pressure;
+mod refusals;
+mod surface;
+mod up;
