@@ -41,7 +41,8 @@ pub async fn hit(place: &str) {
 /// Ends this process as `kill -9` would: no destructor, no flush, no goodbye on a socket.
 #[cfg(feature = "enabled")]
 fn kill() -> ! {
-    let pid = std::process::id().to_string();
-    let _ = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+    use rustix::process::{Signal, getpid, kill_process};
+    // Not by a child: a fork would hold our listening sockets until it is another program.
+    let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }

@@ -182,6 +182,3 @@ pub fn halfway(
     });
     (stream::iter(messages).chain(rest.flatten()), gate)
 }
-
-/// Longer than any of these tests.
-pub const LONG: Duration = Duration::from_mins(5);

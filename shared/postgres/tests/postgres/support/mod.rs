@@ -1,6 +1,4 @@
 //! What the tests of this crate share. Every server here is real.
-#![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -118,7 +116,7 @@ pub(crate) struct Holder {
 /// This test binary runs itself again, with only the test `hold_a_server`.
 pub(crate) fn holder(program: &Path, configure: impl FnOnce(&mut Command)) -> Holder {
     let mut command = Command::new(program);
-    command.args(["--exact", "hold_a_server", "--ignored", "--nocapture"]);
+    command.args(["--exact", "lifecycle::hold_a_server", "--ignored", "--nocapture"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     configure(&mut command);
     let mut child = command.spawn().expect("this binary again");

@@ -1,16 +1,12 @@
 //! Pools, migrations and errors, against a real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
-
-mod support;
-
 use std::{future::poll_fn, task::Poll, time::Duration};
 
+use crate::support::{Scratch, connect, fast_options, scratch, start};
 use sqlx::{
     Connection as _, PgPool, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
 };
-use support::{Scratch, connect, fast_options, scratch, start};
 use synap_postgres::{
     MigrateError, PoolOptions, Provided, connect_pool, constraint_name, is_transient, migrate,
     migrations_current,

