@@ -9,7 +9,9 @@ pub(crate) use read::StreamRead;
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected, constraint_name, is_transient};
+use synap_postgres::{
+    GroupCommit, GroupCommitOptions, Kept, Rejected, constraint_name, is_transient,
+};
 use synap_rpc::deadline;
 
 use uuid::Uuid;
@@ -33,14 +35,15 @@ pub(crate) struct Store {
 impl Store {
     /// Must be called within a Tokio runtime.
     pub(crate) fn new(pool: PgPool, options: GroupCommitOptions) -> Self {
+        let kept = Arc::new(Kept::of(&pool));
         let database = Database { pool };
         let runner = database.clone();
         let group = GroupCommit::new(
             options,
             |job: &Job| job.append.stream.clone(),
             move |jobs| {
-                let database = runner.clone();
-                async move { database.append_batch(jobs).await }
+                let (database, kept) = (runner.clone(), Arc::clone(&kept));
+                async move { database.append_batch(jobs, &kept).await }
             },
         );
         Self { database, group: Arc::new(group) }

@@ -11,7 +11,7 @@ use url::Url;
 /// A connection idle for longer than this is tried before it is used. A database that suspends
 /// itself (Neon after 5 minutes) or was restarted leaves such connections behind; testing every
 /// connection every time would cost each query a round trip.
-const STALE_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(30);
 
 /// How a pool behaves. Start from [`PoolOptions::new`].
 #[derive(Debug, Clone)]

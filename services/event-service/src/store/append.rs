@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use sqlx::{Connection as _, PgConnection};
-use synap_postgres::Rejected;
+use synap_postgres::{Kept, Rejected};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ impl Store {
 
 impl Database {
     /// Appends of many callers, in one statement and one commit.
-    pub(super) async fn append_batch(&self, jobs: Vec<Job>) -> Vec<Outcome> {
+    pub(super) async fn append_batch(&self, jobs: Vec<Job>, kept: &Kept) -> Vec<Outcome> {
         let (appends, running): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.append, job.running)).unzip();
         let set_running = |now| {
@@ -82,17 +82,17 @@ impl Database {
                 flag.store(now, Ordering::Relaxed);
             }
         };
-        let together = async {
-            let mut connection = self.acquire().await?;
+        let attempted = async {
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.acquire().await?,
+            };
             set_running(true);
-            if let [only] = &appends[..]
-                && let Some(appended) = append_first(&mut connection, only).await?
-            {
-                return Ok(vec![Ok(appended)]);
-            }
-            attempt(&mut connection, &appends).await
+            let outcomes = together(&mut connection, &appends).await?;
+            kept.keep(connection);
+            Ok::<_, DatabaseError>(outcomes)
         };
-        match together.await {
+        match attempted.await {
             Ok(outcomes) => {
                 let mut settled = Vec::with_capacity(outcomes.len());
                 for (append, outcome) in appends.iter().zip(outcomes) {
@@ -173,6 +173,19 @@ async fn all_or_none(
     let appended = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
     transaction.commit().await.map_err(DatabaseError::from)?;
     Ok(appended)
+}
+
+/// One statement for all, or the shorter one for a single first event.
+async fn together(
+    connection: &mut PgConnection,
+    appends: &[StreamAppend],
+) -> Result<Vec<Outcome>, DatabaseError> {
+    if let [only] = appends
+        && let Some(appended) = append_first(connection, only).await?
+    {
+        return Ok(vec![Ok(appended)]);
+    }
+    attempt(connection, appends).await
 }
 
 /// Appends the first event of a new stream. `None` if this is none, or the stream exists.

@@ -451,11 +451,17 @@ async fn a_large_file_flows_through_in_little_memory() {
     }
 }
 
+/// `SYNAP_TEST_FILE_MIB=1024` kills in the middle of 1 GiB; all that is done with it takes longer.
+fn large_body() -> Vec<u8> {
+    let mib = std::env::var("SYNAP_TEST_FILE_MIB").map_or(40, |mib| mib.parse().unwrap());
+    pdf(1, mib * MIB)
+}
+
 /// A service is killed while a large body flows through it.
 async fn killed_halfway(mut system: System, victim: Name) {
     system.start_all(None).await;
     let ada = system.client("ada");
-    let body = pdf(1, 40 * MIB);
+    let body = large_body();
     let (messages, _gate) = halfway(metadata("application/pdf", ID), &body);
     let caller = ada.clone();
     let uploading = tokio::spawn(async move { caller.upload_stream(messages).await });
