@@ -45,6 +45,10 @@ pub enum Error {
     /// The database said no, or nothing; one error may be the answer to a whole batch.
     #[error(transparent)]
     Database(Arc<sqlx::Error>),
+    /// The database has no role to work as, or not for us: its migrations are missing, or were run
+    /// by somebody else.
+    #[error("the role synap_entity is not there, or not granted to the service's user")]
+    NoRole(Arc<sqlx::Error>),
     /// A row holds what no code of ours writes.
     #[error("a row of {table} holds {what}")]
     CorruptRow {
@@ -59,8 +63,10 @@ impl Error {
     /// The database is not there, or not in a state to work: whatever is tried next will fail too.
     #[must_use]
     pub fn is_database_away(&self) -> bool {
-        let Self::Database(cause) = self else {
-            return false;
+        let cause = match self {
+            Self::Database(cause) => cause,
+            Self::NoRole(_) => return true,
+            _ => return false,
         };
         let Some(answer) = cause.as_database_error() else {
             return synap_postgres::is_transient(cause);
@@ -110,7 +116,7 @@ impl From<Error> for RpcError {
             Error::QueueFull => Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
                 .retry_after(Duration::from_millis(500)),
             Error::TimedOut => deadline::exceeded(),
-            Error::Database(ref cause)
+            Error::NoRole(ref cause) | Error::Database(ref cause)
                 if error.is_database_away() || synap_postgres::is_transient(cause) =>
             {
                 tracing::warn!(
@@ -124,7 +130,9 @@ impl From<Error> for RpcError {
                 )
                 .retry_after(Duration::from_secs(1))
             }
-            Error::Database(_) | Error::CorruptRow { .. } => Self::internal(&error),
+            Error::NoRole(_) | Error::Database(_) | Error::CorruptRow { .. } => {
+                Self::internal(&error)
+            }
         }
     }
 }

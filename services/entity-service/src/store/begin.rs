@@ -3,13 +3,13 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use synap_proto::field::Violation;
 use synap_types::{BlobKey, EntityType, IdGenerator, UserId};
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Job, OneByOne},
+    database::{Database, Job, OneByOne, UserTransaction},
     rows,
 };
 use crate::{
@@ -80,12 +80,13 @@ struct Plan {
 impl Beginner {
     /// Begins a batch of different operations.
     pub(super) async fn begin_all(&self, jobs: Vec<Job<Intent>>) -> Vec<Result<Begun, Error>> {
-        let mut connection = match self.database.acquire().await {
-            Ok(connection) => connection,
+        let users = jobs.iter().map(|job| &job.work().operation.user);
+        let transaction = match self.database.for_users(users).await {
+            Ok(transaction) => transaction,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         let batch = Job::run_all(jobs);
-        let mut fresh = match self.insert(&mut connection, &batch).await {
+        let mut fresh = match self.insert_all(transaction, &batch).await {
             Ok(fresh) => fresh,
             Err(error) if error.is_database_away() => {
                 return batch.iter().map(|_| Err(error.clone())).collect();
@@ -98,10 +99,20 @@ impl Beginner {
         for intent in batch {
             answers.push(match fresh.remove(&intent.operation) {
                 Some(started) => Ok(Begun::Started(started)),
-                None => one_by_one.run(self.begin_again(&mut connection, &intent)).await,
+                None => one_by_one.run(self.begin_again(&intent)).await,
             });
         }
         answers
+    }
+
+    async fn insert_all(
+        &self,
+        mut transaction: UserTransaction,
+        batch: &[Intent],
+    ) -> Result<HashMap<OperationId, Started>, Error> {
+        let fresh = self.insert(&mut transaction, batch).await?;
+        transaction.commit().await?;
+        Ok(fresh)
     }
 
     async fn insert(
@@ -157,22 +168,21 @@ impl Beginner {
     }
 
     /// Somebody has begun this operation before: the same caller again, or one that is gone.
-    async fn begin_again(
-        &self,
-        connection: &mut PgConnection,
-        intent: &Intent,
-    ) -> Result<Begun, Error> {
-        loop {
-            if let Some(begun) = self.continue_begun(connection, intent).await? {
-                return Ok(begun);
+    async fn begin_again(&self, intent: &Intent) -> Result<Begun, Error> {
+        let mut transaction = self.database.for_user(&intent.operation.user).await?;
+        let begun = loop {
+            if let Some(begun) = self.continue_begun(&mut transaction, intent).await? {
+                break begun;
             }
             // Forgotten since we looked, or the batch failed before it was written. If somebody is
             // faster once more, there is something to be found.
-            let mut fresh = self.insert(connection, std::slice::from_ref(intent)).await?;
+            let mut fresh = self.insert(&mut transaction, std::slice::from_ref(intent)).await?;
             if let Some(started) = fresh.remove(&intent.operation) {
-                return Ok(Begun::Started(started));
+                break Begun::Started(started);
             }
-        }
+        };
+        transaction.commit().await?;
+        Ok(begun)
     }
 
     /// `None` if nobody has begun this operation.
@@ -182,30 +192,25 @@ impl Beginner {
         intent: &Intent,
     ) -> Result<Option<Begun>, Error> {
         let OperationId { user, request } = &intent.operation;
-        let mut transaction = connection.begin().await?;
         let found = sqlx::query(FIND)
             .bind(user.as_str())
             .bind(request)
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(&mut *connection)
             .await?;
-        let Some(row) = found else {
-            transaction.rollback().await?;
-            return Ok(None);
-        };
+        let Some(row) = found else { return Ok(None) };
         if row.try_get::<Vec<u8>, _>("fingerprint")? != intent.fingerprint.as_bytes() {
             return Err(Error::RequestIdReused);
         }
         let begun = match row.try_get("state")? {
-            "COMMITTED" | "DONE" => committed(&mut transaction, &row).await?,
+            "COMMITTED" | "DONE" => committed(connection, &row).await?,
             "PENDING" if row.try_get::<Uuid, _>("attempt_id")? == intent.attempt_id => {
                 Begun::Started(started(&intent.operation, &row)?)
             }
             "PENDING" if row.try_get::<f64, _>("lease_left")? > 0.0 => {
                 Begun::InProgress { retry_after: rows::lease(row.try_get("lease_left")?) }
             }
-            _ => Begun::Started(self.take_over(&mut transaction, intent, &row).await?),
+            _ => Begun::Started(self.take_over(connection, intent, &row).await?),
         };
-        transaction.commit().await?;
         Ok(Some(begun))
     }
 
@@ -257,16 +262,16 @@ impl Beginner {
     /// What became of an operation, for those who did not begin it. `None` if it was given up, or
     /// nobody knows it.
     pub(super) async fn look_at(&self, operation: &OperationId) -> Result<Option<Found>, Error> {
-        let mut connection = self.database.acquire().await?;
+        let mut transaction = self.database.for_user(&operation.user).await?;
         let found = sqlx::query(LOOK_AT)
             .bind(operation.user.as_str())
             .bind(operation.request)
-            .fetch_optional(&mut *connection)
+            .fetch_optional(&mut *transaction)
             .await?;
         let Some(row) = found else { return Ok(None) };
         let begun = match row.try_get("state")? {
             "PENDING" => Begun::Started(started(operation, &row)?),
-            "COMMITTED" | "DONE" => committed(&mut connection, &row).await?,
+            "COMMITTED" | "DONE" => committed(&mut transaction, &row).await?,
             _ => return Ok(None),
         };
         Ok(Some(Found { begun, draft: row.try_get("draft")? }))

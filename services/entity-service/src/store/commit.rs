@@ -8,7 +8,7 @@ use synap_proto::field::Violation;
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Job, OneByOne},
+    database::{Database, Job, OneByOne, UserTransaction},
     rows,
 };
 use crate::{
@@ -69,10 +69,10 @@ const PIVOT: &str = "
         FROM pivot
     ),
     block AS (
-        INSERT INTO content_blocks (entity_id, content, content_type, mime_type, size_bytes,
+        INSERT INTO content_blocks (entity_id, user_id, content, content_type, mime_type, size_bytes,
                                     checksum, uploaded_at, last_modified_at)
-        SELECT entity_id, content_block, 'markdown', 'text/markdown', octet_length(content_block),
-               checksum, occurred_at, occurred_at
+        SELECT entity_id, user_id, content_block, 'markdown', 'text/markdown',
+               octet_length(content_block), checksum, occurred_at, occurred_at
         FROM pivot WHERE content_block IS NOT NULL
     )
     SELECT user_id, request_id, entity_id, entity_type, occurred_at FROM pivot";
@@ -102,12 +102,13 @@ struct Written {
 impl Committer {
     /// Commits a batch of different operations.
     pub(super) async fn commit_all(&self, jobs: Vec<Job<Change>>) -> Vec<Result<Entity, Error>> {
-        let mut connection = match self.database.acquire().await {
-            Ok(connection) => connection,
+        let users = jobs.iter().map(|job| &job.work().attempt.operation.user);
+        let transaction = match self.database.for_users(users).await {
+            Ok(transaction) => transaction,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         let batch = Job::run_all(jobs);
-        let mut written = match self.write(&mut connection, &batch).await {
+        let mut written = match self.write_all(transaction, &batch).await {
             Ok(written) => written,
             Err(error) if error.is_database_away() => {
                 return batch.iter().map(|_| Err(error.clone())).collect();
@@ -120,7 +121,7 @@ impl Committer {
         for change in batch {
             answers.push(match written.remove(&change.attempt.operation) {
                 Some(written) => Ok(written_entity(change, written)),
-                None => one_by_one.run(self.commit_one(&mut connection, change)).await,
+                None => one_by_one.run(self.commit_alone(change)).await,
             });
         }
         answers
@@ -128,20 +129,25 @@ impl Committer {
 
     /// Commits one operation, whatever its size.
     pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
-        let mut connection = self.database.acquire().await?;
-        self.commit_one(&mut connection, change).await
+        let mut transaction = self.database.for_user(&change.attempt.operation.user).await?;
+        let mut written = self.write(&mut transaction, std::slice::from_ref(&change)).await?;
+        match written.remove(&change.attempt.operation) {
+            Some(written) => {
+                transaction.commit().await?;
+                Ok(written_entity(change, written))
+            }
+            None => explain(&mut transaction, &change).await,
+        }
     }
 
-    async fn commit_one(
+    async fn write_all(
         &self,
-        connection: &mut PgConnection,
-        change: Change,
-    ) -> Result<Entity, Error> {
-        let mut written = self.write(connection, std::slice::from_ref(&change)).await?;
-        match written.remove(&change.attempt.operation) {
-            Some(written) => Ok(written_entity(change, written)),
-            None => explain(connection, &change).await,
-        }
+        mut transaction: UserTransaction,
+        batch: &[Change],
+    ) -> Result<HashMap<OperationId, Written>, Error> {
+        let written = self.write(&mut transaction, batch).await?;
+        transaction.commit().await?;
+        Ok(written)
     }
 
     async fn write(

@@ -1,4 +1,12 @@
-//! Connections: given in time, or refused in time.
+//! Transactions: whose rows they may touch; given in time, or refused in time.
+//!
+//! There are two ways to the database. [`Database::for_user`] and its siblings begin a transaction
+//! as a role that row-level security applies to: it sees and writes the rows of its users, whatever
+//! a statement forgets. [`Database::across_users`] stays the owner of the tables, who sees all; it
+//! is for what belongs to nobody: recovery's queues, retention, the phase.
+//!
+//! A caller may leave at any moment. What it has begun is rolled back then, and what it has
+//! committed stays.
 
 use std::{
     sync::{
@@ -8,8 +16,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use sqlx::{PgPool, Postgres, Transaction, pool::PoolConnection};
 use synap_rpc::deadline;
+use synap_types::UserId;
 
 use crate::error::Error;
 
@@ -18,6 +27,18 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// The answer leaves so long before the caller's deadline, at most: on a busy machine it takes a
 /// while to get there.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+
+/// The first statement of every transaction for a user. Both settings end with the transaction.
+const AS_USER: &str = "
+    SELECT set_config('role', 'synap_entity', true),
+           set_config('app.current_user_id', $1, true)";
+const AS_USERS: &str = "
+    SELECT set_config('role', 'synap_entity', true),
+           set_config('app.current_user_ids', $1::text[]::text, true)";
+
+/// A transaction for one or several users. Dropped without a commit it is rolled back, and nobody
+/// waits for that.
+pub(super) type UserTransaction = Transaction<'static, Postgres>;
 
 /// The pool, used in such a way that a caller hears that the database is away before its deadline.
 #[derive(Clone)]
@@ -30,14 +51,62 @@ impl Database {
         Self { pool }
     }
 
-    /// A connection, or in good time before the caller's deadline the news that there is none.
-    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let limit = patience().unwrap_or(ACQUIRE_LIMIT).min(ACQUIRE_LIMIT);
-        match tokio::time::timeout(limit, self.pool.acquire()).await {
+    /// A transaction that sees and writes the rows of one user.
+    pub(super) async fn for_user(&self, user: &UserId) -> Result<UserTransaction, Error> {
+        let mut transaction = self.begin().await?;
+        let prelude = sqlx::query(AS_USER).bind(user.as_str());
+        prelude.execute(&mut *transaction).await.map_err(no_role)?;
+        Ok(transaction)
+    }
+
+    /// A transaction that sees and writes the rows of these users: a batch.
+    pub(super) async fn for_users<'a>(
+        &self,
+        users: impl Iterator<Item = &'a UserId>,
+    ) -> Result<UserTransaction, Error> {
+        let mut users: Vec<&str> = users.map(UserId::as_str).collect();
+        users.sort_unstable();
+        users.dedup();
+        let mut transaction = self.begin().await?;
+        let prelude = sqlx::query(AS_USERS).bind(users);
+        prelude.execute(&mut *transaction).await.map_err(no_role)?;
+        Ok(transaction)
+    }
+
+    /// A connection that sees the rows of all users, for single statements that serve none of them.
+    pub(super) async fn across_users(&self) -> Result<PoolConnection<Postgres>, Error> {
+        match tokio::time::timeout(acquire_limit(), self.pool.acquire()).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }
     }
+
+    /// A transaction, or in good time before the caller's deadline the news that there is none.
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        let (pool, limit) = (self.pool.clone(), acquire_limit());
+        // In a task of its own: if its caller left while BEGIN is under way, sqlx would not know of
+        // the transaction, and the connection could only be thrown away.
+        let begun = tokio::spawn(async move { tokio::time::timeout(limit, pool.begin()).await });
+        match begun.await {
+            Ok(Ok(outcome)) => Ok(outcome?),
+            Ok(Err(_)) => Err(sqlx::Error::PoolTimedOut.into()),
+            Err(_) => Err(sqlx::Error::WorkerCrashed.into()),
+        }
+    }
+}
+
+/// A prelude fails where there is no role to become: before its migration, or if that was done as
+/// another user.
+fn no_role(cause: sqlx::Error) -> Error {
+    let code = cause.as_database_error().and_then(|answer| answer.code());
+    if matches!(code.as_deref(), Some("22023" | "42501")) {
+        return Error::NoRole(Arc::new(cause));
+    }
+    cause.into()
+}
+
+fn acquire_limit() -> Duration {
+    patience().unwrap_or(ACQUIRE_LIMIT).min(ACQUIRE_LIMIT)
 }
 
 /// How long the caller can be kept waiting and still be told why; `None` if it is in no hurry.
@@ -113,3 +182,7 @@ impl OneByOne {
         outcome
     }
 }
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

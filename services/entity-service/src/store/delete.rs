@@ -1,7 +1,7 @@
 //! Step 3: the pivot of a deletion. The entity stays, with the time of its deletion and a version of
 //! its own; its blob stays until the entity is purged.
 
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::Row as _;
 use synap_proto::field::Violation;
 
 use super::{Store, rows};
@@ -56,58 +56,47 @@ impl Store {
     /// was written.
     #[tracing::instrument(name = "db.operation.commit", skip_all, err(level = "debug"))]
     pub async fn delete(&self, deletion: Deletion) -> Result<Entity, Error> {
-        let mut connection = self.database.acquire().await?;
-        let lease_secs = self.times.event_lease_secs;
-        // In a task of its own: a caller who leaves would leave a transaction open in the pool.
-        let deleting =
-            tokio::spawn(async move { delete_on(&mut connection, &deletion, lease_secs).await });
-        deleting.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+        let Attempt { operation, epoch } = &deletion.attempt;
+        let mut transaction = self.database.for_user(&operation.user).await?;
+        let row = sqlx::query(FIND_OPERATION)
+            .bind(operation.user.as_str())
+            .bind(operation.request)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or(Error::Fenced)?;
+        if row.try_get::<Option<i64>, _>("committed_epoch")? == Some(*epoch) {
+            // The reply to the first commit was lost.
+            return rows::answer(&mut transaction, &row).await;
+        }
+        if row.try_get::<&str, _>("state")? != "PENDING"
+            || row.try_get::<i64, _>("epoch")? != *epoch
+        {
+            return Err(Error::Fenced);
+        }
+        if row.try_get::<&str, _>("kind")? != "delete" {
+            return Err(Violation::new("delete", "is not what the operation was begun for").into());
+        }
+        let current: i32 = sqlx::query_scalar(FIND_ENTITY)
+            .bind(row.try_get::<uuid::Uuid, _>("entity_id")?)
+            .bind(operation.user.as_str())
+            .bind(row.try_get::<&str, _>("entity_type")?)
+            .fetch_optional(&mut *transaction)
+            .await?
+            .ok_or(Error::EntityNotFound)?;
+        if deletion.expected_version.is_some_and(|expected| expected != current) {
+            return Err(Error::VersionConflict { current });
+        }
+        let row = sqlx::query(PIVOT)
+            .bind(operation.user.as_str())
+            .bind(operation.request)
+            .bind(current + 1)
+            .bind(&deletion.event.event_type)
+            .bind(&deletion.event.data)
+            .bind(self.times.event_lease_secs)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let entity = rows::entity(&row)?;
+        transaction.commit().await?;
+        Ok(entity)
     }
-}
-
-async fn delete_on(
-    connection: &mut PgConnection,
-    deletion: &Deletion,
-    lease_secs: f64,
-) -> Result<Entity, Error> {
-    let Attempt { operation, epoch } = &deletion.attempt;
-    let mut transaction = connection.begin().await?;
-    let row = sqlx::query(FIND_OPERATION)
-        .bind(operation.user.as_str())
-        .bind(operation.request)
-        .fetch_optional(&mut *transaction)
-        .await?
-        .ok_or(Error::Fenced)?;
-    if row.try_get::<Option<i64>, _>("committed_epoch")? == Some(*epoch) {
-        // The reply to the first commit was lost.
-        return rows::answer(&mut transaction, &row).await;
-    }
-    if row.try_get::<&str, _>("state")? != "PENDING" || row.try_get::<i64, _>("epoch")? != *epoch {
-        return Err(Error::Fenced);
-    }
-    if row.try_get::<&str, _>("kind")? != "delete" {
-        return Err(Violation::new("delete", "is not what the operation was begun for").into());
-    }
-    let current: i32 = sqlx::query_scalar(FIND_ENTITY)
-        .bind(row.try_get::<uuid::Uuid, _>("entity_id")?)
-        .bind(operation.user.as_str())
-        .bind(row.try_get::<&str, _>("entity_type")?)
-        .fetch_optional(&mut *transaction)
-        .await?
-        .ok_or(Error::EntityNotFound)?;
-    if deletion.expected_version.is_some_and(|expected| expected != current) {
-        return Err(Error::VersionConflict { current });
-    }
-    let row = sqlx::query(PIVOT)
-        .bind(operation.user.as_str())
-        .bind(operation.request)
-        .bind(current + 1)
-        .bind(&deletion.event.event_type)
-        .bind(&deletion.event.data)
-        .bind(lease_secs)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let entity = rows::entity(&row)?;
-    transaction.commit().await?;
-    Ok(entity)
 }

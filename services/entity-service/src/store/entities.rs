@@ -32,11 +32,12 @@ impl Store {
         id: Uuid,
         with_content_block: bool,
     ) -> Result<Option<(Entity, Option<String>)>, Error> {
+        let mut transaction = self.database.for_user(user).await?;
         let row = sqlx::query(GET)
             .bind(id)
             .bind(user.as_str())
             .bind(with_content_block)
-            .fetch_optional(&mut *self.database.acquire().await?)
+            .fetch_optional(&mut *transaction)
             .await?;
         row.map(|row| Ok((rows::entity(&row)?, row.try_get("content_block")?))).transpose()
     }

@@ -89,7 +89,7 @@ impl Store {
             .bind(limit)
             .bind(self.times.event_lease_secs)
             .bind(self.times.blob_settle_secs)
-            .fetch_all(&mut *self.database.acquire().await?)
+            .fetch_all(&mut *self.database.across_users().await?)
             .await?;
         let mut claimed = Claimed::default();
         for row in rows {
@@ -110,7 +110,7 @@ impl Store {
         let keys = sqlx::query_scalar(CLAIM_DELETIONS)
             .bind(limit)
             .bind(self.times.deletion_lease_secs)
-            .fetch_all(&mut *self.database.acquire().await?)
+            .fetch_all(&mut *self.database.across_users().await?)
             .await?;
         Ok(keys)
     }
@@ -126,7 +126,7 @@ impl Store {
         keys.sort_unstable();
         sqlx::query(COMPLETE_DELETIONS)
             .bind(keys)
-            .execute(&mut *self.database.acquire().await?)
+            .execute(&mut *self.database.across_users().await?)
             .await?;
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Store {
         let done = sqlx::query(FORGET)
             .bind(self.times.operation_retention().as_secs_f64())
             .bind(limit)
-            .execute(&mut *self.database.acquire().await?)
+            .execute(&mut *self.database.across_users().await?)
             .await?;
         Ok(done.rows_affected())
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{Store, rows};
@@ -48,12 +48,15 @@ impl Store {
         operations.sort_unstable_by(|a, b| rows::lock_order(a, b));
         let users: Vec<&str> = operations.iter().map(|id| id.user.as_str()).collect();
         let requests: Vec<Uuid> = operations.iter().map(|id| id.request).collect();
+        let owners = operations.iter().map(|id| &id.user);
+        let mut transaction = self.database.for_users(owners).await?;
         sqlx::query(FINISH)
             .bind(users)
             .bind(requests)
             .bind("COMMITTED")
-            .execute(&mut *self.database.acquire().await?)
+            .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -67,14 +70,16 @@ impl Store {
         attempt: &Attempt,
         lease: Option<Duration>,
     ) -> Result<Duration, Error> {
+        let mut transaction = self.database.for_user(&attempt.operation.user).await?;
         let left: Option<f64> = sqlx::query_scalar(EXTEND)
             .bind(attempt.operation.user.as_str())
             .bind(attempt.operation.request)
             .bind(attempt.epoch)
             .bind(self.times.lease(lease).as_secs_f64())
             .bind("PENDING")
-            .fetch_optional(&mut *self.database.acquire().await?)
+            .fetch_optional(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         left.map(rows::lease).ok_or(Error::Fenced)
     }
 
@@ -85,21 +90,8 @@ impl Store {
     /// [`Error::AlreadyCommitted`] if the operation is committed.
     #[tracing::instrument(name = "db.operation.abort", skip_all, err(level = "debug"))]
     pub async fn abort(&self, attempt: &Attempt) -> Result<(), Error> {
-        // In a task of its own: a caller who leaves while BEGIN is under way would hand the
-        // connection back to the pool inside a transaction, and later writes on it would be lost.
-        let mut connection = self.database.acquire().await?;
-        let (store, attempt) = (self.clone(), attempt.clone());
-        let aborting = tokio::spawn(async move { store.abort_on(&mut connection, &attempt).await });
-        aborting.await.map_err(|_| sqlx::Error::WorkerCrashed)?
-    }
-
-    async fn abort_on(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        attempt: &Attempt,
-    ) -> Result<(), Error> {
         let OperationId { user, request } = &attempt.operation;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = self.database.for_user(user).await?;
         let row = sqlx::query(FIND)
             .bind(user.as_str())
             .bind(request)

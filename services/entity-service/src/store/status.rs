@@ -18,7 +18,7 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.storage.status", skip_all, err(level = "debug"))]
     pub async fn status(&self) -> Result<StorageStatus, Error> {
-        let row = sqlx::query(STATUS).fetch_one(&mut *self.database.acquire().await?).await?;
+        let row = sqlx::query(STATUS).fetch_one(&mut *self.database.across_users().await?).await?;
         Ok(StorageStatus {
             phase: rows::phase(&row)?,
             pending_operations: row.try_get("pending")?,

@@ -1,8 +1,10 @@
 //! Migrations on databases of our own; legacy.rs has those that we take over.
 
 use futures::future::join_all;
-use sqlx::{PgPool, Row as _};
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use synap_entity_service::{MIGRATION_TABLE, MIGRATOR};
+use synap_testkit::postgres::TestServer;
+use url::Url;
 
 use crate::support::{
     Running, begin_request, commit_request, database, empty_database, execute, id, migrate, rows,
@@ -127,4 +129,48 @@ async fn what_is_applied_is_recorded_in_a_table_of_our_own() {
         .await
         .unwrap();
     assert_eq!(shared, None);
+}
+
+/// A role belongs to the whole server, and the lock of a migration to its database.
+#[tokio::test]
+async fn databases_of_one_server_can_be_migrated_at_once() {
+    let server = TestServer::start_private().await;
+    let nothing = async |_| Ok::<_, String>(());
+    let databases = join_all((0..4).map(|_| server.database("roles", nothing))).await;
+    for outcome in join_all(databases.iter().map(|one| migrate(one.url.clone()))).await {
+        outcome.unwrap();
+    }
+}
+
+/// Whoever may not make roles is told what to run by hand, and that is all it takes: the service
+/// works as a user without any privilege of a superuser's.
+#[tokio::test]
+async fn a_user_who_may_not_make_the_role_is_told_what_to_run() {
+    // The role is there already: other tests' databases are on the same server.
+    drop(database().await);
+    let database = empty_database().await;
+    let name = format!("owner \"{}\"", id());
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    let superuser = async |statements: String| {
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&database.pool).await.unwrap();
+    };
+    superuser(format!(
+        "CREATE EXTENSION vector;
+         CREATE ROLE {quoted} LOGIN PASSWORD 'secret';
+         ALTER SCHEMA public OWNER TO {quoted}"
+    ))
+    .await;
+    let mut url = Url::parse(&database.url).unwrap();
+    url.set_username(&name).unwrap();
+    url.set_password(Some("secret")).unwrap();
+
+    let refused = migrate(url.to_string()).await.unwrap_err().to_string();
+    let grant = format!("GRANT synap_entity TO {quoted};");
+    assert!(refused.contains(&grant), "{refused}");
+    superuser(grant).await;
+    let running = Running::start(url.as_str(), &[]).await.ready().await;
+    let (_, entity) = running.api.write("ada").await;
+    running.api.get("ada", &entity.id).await.unwrap();
+    running.stop().await;
+    superuser(format!("DROP OWNED BY {quoted} CASCADE; DROP ROLE {quoted}")).await;
 }
