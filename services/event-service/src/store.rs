@@ -35,7 +35,7 @@ pub(crate) struct Store {
 impl Store {
     /// Must be called within a Tokio runtime.
     pub(crate) fn new(pool: PgPool, options: GroupCommitOptions) -> Self {
-        let kept = Arc::new(Kept::of(&pool));
+        let kept = Arc::new(Kept::of(&pool, options.workers));
         let database = Database { pool };
         let runner = database.clone();
         let group = GroupCommit::new(

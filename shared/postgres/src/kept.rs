@@ -1,4 +1,4 @@
-//! A connection that stays with the work that will need it again in a moment.
+//! Connections that stay with the work that will need them again in a moment.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,18 +9,15 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 
 use crate::pool::STALE_AFTER;
 
-/// A pool of fewer connections than this has none to spare for those who keep one.
-const SPARE_FROM: u32 = 4;
-
-/// One connection between two uses, beside the pool that it is from.
+/// Connections between two uses, beside the pool that they are from.
 ///
 /// A connection that goes back to its pool is tried there (see [`connect_pool`](crate::connect_pool)),
 /// which costs the database and a core a round trip for every statement. Work that runs one batch
 /// after the other need not give its connection back: it knows in what state it leaves it.
 #[derive(Debug)]
 pub struct Kept {
-    enabled: bool,
-    spare: Mutex<Option<Spare>>,
+    most: usize,
+    spare: Mutex<Vec<Spare>>,
 }
 
 #[derive(Debug)]
@@ -30,31 +27,36 @@ struct Spare {
 }
 
 impl Kept {
-    /// Nothing yet. A pool of fewer than 4 connections has none to spare: then nothing is ever kept.
+    /// Nothing yet, and `most` connections at any time; fewer where that would be more than half of
+    /// the pool's.
     #[must_use]
-    pub fn of(pool: &PgPool) -> Self {
-        let enabled = pool.options().get_max_connections() >= SPARE_FROM;
-        Self { enabled, spare: Mutex::default() }
+    pub fn of(pool: &PgPool, most: usize) -> Self {
+        let half = usize::try_from(pool.options().get_max_connections() / 2).unwrap_or(usize::MAX);
+        Self { most: most.min(half), spare: Mutex::default() }
     }
 
-    /// The connection, if there is one that was used in the last 30 s; an older one goes back to
-    /// its pool, which tries it.
+    /// The connection that was used last, if that is less than 30 s ago; older ones go back to their
+    /// pool, which tries them.
     pub fn take(&self) -> Option<PoolConnection<Postgres>> {
-        let spare = self.spare().take()?;
-        (spare.since.elapsed() < STALE_AFTER).then_some(spare.connection)
+        let last = self.spare().pop()?;
+        if last.since.elapsed() < STALE_AFTER {
+            return Some(last.connection);
+        }
+        let _older = std::mem::take(&mut *self.spare());
+        None
     }
 
     /// Keeps a connection for the next [`Kept::take`]. Only for one that is sound and outside of a
-    /// transaction: nobody looks at it again. If there is one already, it goes back to its pool.
+    /// transaction: nobody looks at it again. Where there are enough it goes back to its pool.
     pub fn keep(&self, connection: PoolConnection<Postgres>) {
-        if self.enabled {
-            let spare = Spare { connection, since: Instant::now() };
-            // Dropped after the lock is.
-            let _before = self.spare().replace(spare);
+        let spare = Spare { connection, since: Instant::now() };
+        let mut kept = self.spare();
+        if kept.len() < self.most {
+            kept.push(spare);
         }
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+    fn spare(&self) -> MutexGuard<'_, Vec<Spare>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use synap_types::{BlobKey, EntityType, IdGenerator, UserId};
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Job, OneByOne, UserTransaction},
+    database::{BatchTransaction, Database, Job, OneByOne},
     rows,
 };
 use crate::{
@@ -107,7 +107,7 @@ impl Beginner {
 
     async fn insert_all(
         &self,
-        mut transaction: UserTransaction,
+        mut transaction: BatchTransaction,
         batch: &[Intent],
     ) -> Result<HashMap<OperationId, Started>, Error> {
         let fresh = self.insert(&mut transaction, batch).await?;

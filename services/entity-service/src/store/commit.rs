@@ -8,7 +8,7 @@ use synap_proto::field::Violation;
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Job, OneByOne, UserTransaction},
+    database::{BatchTransaction, Database, Job, OneByOne},
     rows,
 };
 use crate::{
@@ -142,7 +142,7 @@ impl Committer {
 
     async fn write_all(
         &self,
-        mut transaction: UserTransaction,
+        mut transaction: BatchTransaction,
         batch: &[Change],
     ) -> Result<HashMap<OperationId, Written>, Error> {
         let written = self.write(&mut transaction, batch).await?;

@@ -9,6 +9,7 @@
 //! committed stays.
 
 use std::{
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
+use synap_postgres::Kept;
 use synap_rpc::deadline;
 use synap_types::UserId;
 
@@ -40,15 +42,49 @@ const AS_USERS: &str = "
 /// waits for that.
 pub(super) type UserTransaction = Transaction<'static, Postgres>;
 
+/// A transaction for a batch. Dropped without a commit it ends with its connection, so its batch
+/// must run to its end whoever leaves.
+pub(super) struct BatchTransaction {
+    connection: PoolConnection<Postgres>,
+    kept: Arc<Kept>,
+}
+
+impl BatchTransaction {
+    /// Commits, and keeps the connection for the next batch.
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
+        self.kept.keep(self.connection);
+        Ok(())
+    }
+}
+
+impl Deref for BatchTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for BatchTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
 /// The pool, used in such a way that a caller hears that the database is away before its deadline.
 #[derive(Clone)]
 pub(super) struct Database {
     pool: PgPool,
+    /// The connections of batches.
+    kept: Arc<Kept>,
 }
 
 impl Database {
-    pub(super) fn new(pool: PgPool) -> Self {
-        Self { pool }
+    /// `batches` is how many batches run at once.
+    pub(super) fn new(pool: PgPool, batches: usize) -> Self {
+        let kept = Arc::new(Kept::of(&pool, batches));
+        Self { pool, kept }
     }
 
     /// A transaction that sees and writes the rows of one user.
@@ -63,22 +99,26 @@ impl Database {
     pub(super) async fn for_users<'a>(
         &self,
         users: impl Iterator<Item = &'a UserId>,
-    ) -> Result<UserTransaction, Error> {
+    ) -> Result<BatchTransaction, Error> {
         let mut users: Vec<&str> = users.map(UserId::as_str).collect();
         users.sort_unstable();
         users.dedup();
-        let mut transaction = self.begin().await?;
-        let prelude = sqlx::query(AS_USERS).bind(users);
-        prelude.execute(&mut *transaction).await.map_err(no_role)?;
+        let begun = async {
+            let mut connection = match self.kept.take() {
+                Some(connection) => connection,
+                None => self.pool.acquire().await?,
+            };
+            sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+            Ok(BatchTransaction { connection, kept: Arc::clone(&self.kept) })
+        };
+        let mut transaction = in_limit(begun).await?;
+        sqlx::query(AS_USERS).bind(users).execute(&mut *transaction).await.map_err(no_role)?;
         Ok(transaction)
     }
 
     /// A connection that sees the rows of all users, for single statements that serve none of them.
     pub(super) async fn across_users(&self) -> Result<PoolConnection<Postgres>, Error> {
-        match tokio::time::timeout(acquire_limit(), self.pool.acquire()).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
-        }
+        in_limit(self.pool.acquire()).await
     }
 
     /// A transaction, or in good time before the caller's deadline the news that there is none.
@@ -98,11 +138,19 @@ impl Database {
 /// A prelude fails where there is no role to become: before its migration, or if that was done as
 /// another user.
 fn no_role(cause: sqlx::Error) -> Error {
-    let code = cause.as_database_error().and_then(|answer| answer.code());
+    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
     if matches!(code.as_deref(), Some("22023" | "42501")) {
         return Error::NoRole(Arc::new(cause));
     }
     cause.into()
+}
+
+/// What is given within the time that a caller can be kept waiting, or the news that there is none.
+async fn in_limit<T>(given: impl Future<Output = sqlx::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(acquire_limit(), given).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+    }
 }
 
 fn acquire_limit() -> Duration {

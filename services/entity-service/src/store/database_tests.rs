@@ -39,7 +39,7 @@ async fn rows_of_three() -> (TestDatabase, Database) {
     sqlx::raw_sql(ROWS).execute(&database.pool).await.unwrap();
     let options = PoolOptions { max_connections: 1, ..PoolOptions::new("walls") };
     let pool = connect_pool(&database.url, &options).unwrap();
-    (database, Database::new(pool))
+    (database, Database::new(pool, 2))
 }
 
 fn user(id: &str) -> UserId {

@@ -48,7 +48,8 @@ impl Store {
             workers: times.group_commit_workers.get(),
             ..GroupCommitOptions::default()
         };
-        let database = Database::new(pool);
+        // Begins and commits.
+        let database = Database::new(pool, 2 * options.workers);
         let beginner = Beginner { database: database.clone(), times, ids };
         let begins = {
             let beginner = beginner.clone();
