@@ -33,7 +33,7 @@ const PIVOT: &str = "
                ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
                ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data,
                ($18::text[])[n] AS file_name
-        FROM generate_series(1, cardinality($3::uuid[])) AS n
+        FROM unnest($19::int4[]) AS n
     ),
     pivot AS (
         UPDATE write_operations o
@@ -189,6 +189,7 @@ impl Committer {
             .bind(text(|c| Some(&c.event.data)))
             .bind("PENDING")
             .bind(file(|f| f.name.as_deref()))
+            .bind((1..).zip(&batch).map(|(place, _)| place).collect::<Vec<i32>>())
             .fetch_all(connection)
             .await?;
 
