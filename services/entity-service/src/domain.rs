@@ -284,6 +284,12 @@ impl Phase {
         if *entity_type == EntityType::file() { Self::ObjectOnly } else { self }
     }
 
+    /// Whether the installation can go from here to there in one step, forth or back.
+    #[must_use]
+    pub fn is_next_to(self, other: Self) -> bool {
+        (self as u8).abs_diff(other as u8) == 1
+    }
+
     /// Whether a write puts the body into the object store.
     #[must_use]
     pub fn writes_blob(self) -> bool {
@@ -297,11 +303,22 @@ impl Phase {
     }
 }
 
+/// A step of the installation from one phase to the next, or back.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseChange {
+    /// The phase that it is believed to be in.
+    pub expected: Phase,
+    /// A phase next to that one.
+    pub next: Phase,
+}
+
 /// The storage phase and the depth of the recovery queues.
 #[derive(Debug, Clone)]
 pub struct StorageStatus {
     /// The phase.
     pub phase: Phase,
+    /// When it was entered.
+    pub phase_since: DateTime<Utc>,
     /// Operations begun and not committed.
     pub pending_operations: i64,
     /// Committed operations whose event is not known to be appended.

@@ -90,12 +90,16 @@ impl From<RpcError> for Error {
 }
 
 impl Error {
-    /// Whether the attempt was taken over, or its ground has changed: the operation goes on from
-    /// its beginning.
+    /// Whether the attempt was taken over: the operation itself knows what became of it.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Service(error)
-            if error.reason == reason::OPERATION_FENCED || error.reason == reason::PHASE_CHANGED)
+        matches!(self, Self::Service(error) if error.reason == reason::OPERATION_FENCED)
+    }
+
+    /// Whether the attempt was begun in a storage phase that is over: another has to be begun.
+    #[must_use]
+    pub fn is_phase_changed(&self) -> bool {
+        matches!(self, Self::Service(error) if error.reason == reason::PHASE_CHANGED)
     }
 
     /// A service left out what its contract promises.

@@ -12,7 +12,7 @@ use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
 use crate::domain::{
     Attempt, Change, Deletion, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
-    PendingEvent, Phase,
+    PendingEvent, Phase, PhaseChange,
 };
 
 /// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
@@ -115,7 +115,7 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
     type Error = Violation;
 
     fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
-        let phase = phase(message.phase())?;
+        let phase = phase("phase", message.phase())?;
         if message.delete.is_some() {
             return Err(Violation::new("delete", "cannot be beside create"));
         }
@@ -309,15 +309,29 @@ impl From<PendingEvent> for pb::PendingEvent {
     }
 }
 
-fn phase(message: pb::StoragePhase) -> Checked<Phase> {
+fn phase(name: &str, message: pb::StoragePhase) -> Checked<Phase> {
     Ok(match message {
-        pb::StoragePhase::Unspecified => return Err(Violation::new("phase", "is required")),
+        pb::StoragePhase::Unspecified => return Err(Violation::new(name, "is required")),
         pb::StoragePhase::Legacy => Phase::Legacy,
         pb::StoragePhase::DualWrite => Phase::DualWrite,
         pb::StoragePhase::ObjectPrimary => Phase::ObjectPrimary,
         pb::StoragePhase::ObjectOnly => Phase::ObjectOnly,
         pb::StoragePhase::LegacyDropped => Phase::LegacyDropped,
     })
+}
+
+impl TryFrom<pb::SetStoragePhaseRequest> for PhaseChange {
+    type Error = Violation;
+
+    fn try_from(message: pb::SetStoragePhaseRequest) -> Checked<Self> {
+        let expected = phase("expected", message.expected())?;
+        let next = phase("next", message.next())?;
+        if !expected.is_next_to(next) {
+            let what = format!("must be the phase before or after {}", expected.name());
+            return Err(Violation::new("next", what));
+        }
+        Ok(Self { expected, next })
+    }
 }
 
 impl From<Phase> for pb::StoragePhase {

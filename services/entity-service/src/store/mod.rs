@@ -6,6 +6,7 @@ mod commit;
 mod database;
 mod delete;
 mod entities;
+mod phase;
 mod recovery;
 mod rows;
 mod settle;

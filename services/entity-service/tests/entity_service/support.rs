@@ -198,6 +198,17 @@ impl Api {
         Ok(client.max_decoding_message_size(64 << 20).get_entity(request).await?.into_inner())
     }
 
+    pub(crate) async fn change_phase(
+        &self,
+        expected: pb::StoragePhase,
+        next: pb::StoragePhase,
+    ) -> Answer<prost_types::Timestamp> {
+        let mut client = StorageServiceClient::new(self.0.clone());
+        let (expected, next) = (expected.into(), next.into());
+        let request = pb::SetStoragePhaseRequest { expected, next };
+        Ok(client.set_storage_phase(request).await?.into_inner().change_time.unwrap())
+    }
+
     pub(crate) async fn status(&self) -> Answer<pb::GetStorageStatusResponse> {
         let mut client = StorageServiceClient::new(self.0.clone());
         Ok(client.get_storage_status(pb::GetStorageStatusRequest {}).await?.into_inner())

@@ -94,6 +94,10 @@ impl Saga {
                     Ok(written) => return Ok(written),
                     // Taken over: the operation itself knows what became of it.
                     Err(error) if error.is_fenced() => {}
+                    // Bodies go somewhere else by now: the caller need not know.
+                    Err(error) if error.is_phase_changed() => {
+                        self.give_up(&attempt).await;
+                    }
                     Err(error) => {
                         if self.give_up(&attempt).await {
                             return Err(error);

@@ -11,6 +11,7 @@ mod files;
 mod idempotency;
 mod notes;
 mod outages;
+mod phases;
 mod pressure;
 mod refusals;
 mod surface;
