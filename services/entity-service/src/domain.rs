@@ -57,6 +57,13 @@ pub enum Kind {
         /// Which.
         entity_id: Uuid,
     },
+    /// Puts a body back into the object store.
+    Repair {
+        /// Whose.
+        entity_id: Uuid,
+        /// File extension of the body.
+        extension: String,
+    },
 }
 
 impl Kind {
@@ -66,6 +73,25 @@ impl Kind {
         match self {
             Self::Create { .. } => "create",
             Self::Delete { .. } => "delete",
+            Self::Repair { .. } => "repair",
+        }
+    }
+
+    /// The entity that is there already.
+    #[must_use]
+    pub fn entity_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Delete { entity_id } | Self::Repair { entity_id, .. } => Some(*entity_id),
+        }
+    }
+
+    /// The file extension of the body that is written, if one is.
+    #[must_use]
+    pub fn extension(&self) -> Option<&str> {
+        match self {
+            Self::Create { extension } | Self::Repair { extension, .. } => Some(extension),
+            Self::Delete { .. } => None,
         }
     }
 }
@@ -143,6 +169,21 @@ pub struct Deletion {
     pub expected_version: Option<i32>,
     /// The event that tells of it.
     pub event: EventDraft,
+}
+
+/// What the pivot of a repair writes: the attempt's key in place of another.
+#[derive(Debug, Clone)]
+pub struct Repair {
+    /// The attempt that wants to commit.
+    pub attempt: Attempt,
+    /// The phase it was started in.
+    pub phase: Phase,
+    /// The version that the entity is at.
+    pub version: i32,
+    /// The key that its row names, of a blob that is missing or damaged.
+    pub bad_key: String,
+    /// Public name of the new blob, if one is configured.
+    pub url: Option<String>,
 }
 
 /// A new entity.

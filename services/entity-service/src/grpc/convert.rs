@@ -12,7 +12,7 @@ use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
 use crate::domain::{
     Attempt, Change, Deletion, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
-    PendingEvent, Phase, PhaseChange,
+    PendingEvent, Phase, PhaseChange, Repair,
 };
 
 /// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
@@ -79,6 +79,18 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
             }
             pb::OperationKind::Delete => {
                 Kind::Delete { entity_id: field::uuid("entity_id", &message.entity_id)? }
+            }
+            pb::OperationKind::Repair => {
+                let entity_id = field::uuid("entity_id", &message.entity_id)?;
+                BlobKey::revision(
+                    &operation.user,
+                    &entity_type,
+                    entity_id,
+                    entity_id,
+                    &message.extension,
+                )
+                .map_err(|why| Violation::new("extension", why))?;
+                Kind::Repair { entity_id, extension: message.extension }
             }
             pb::OperationKind::Unspecified => return Err(Violation::new("kind", "is required")),
         };
@@ -147,6 +159,28 @@ impl TryFrom<pb::CommitOperationRequest> for Deletion {
             attempt: nested("operation", message.operation)?,
             expected_version: Some(expected_version).filter(|version| *version > 0),
             event: nested("event", message.event)?,
+        })
+    }
+}
+
+impl TryFrom<pb::CommitOperationRequest> for Repair {
+    type Error = Violation;
+
+    fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
+        let phase = phase("phase", message.phase())?;
+        let alone = message.create.is_none() && message.delete.is_none() && message.event.is_none();
+        if !alone {
+            return Err(Violation::new("repair", "cannot be beside another change, or an event"));
+        }
+        let repair = field::required("repair", message.repair)?;
+        text("repair.bad_key", &repair.bad_key, MAX_KEY_BYTES)?;
+        text("repair.url", &repair.url, MAX_URL_BYTES)?;
+        Ok(Self {
+            attempt: nested("operation", message.operation)?,
+            phase,
+            version: field::within("repair.version", repair.version, 1, i32::MAX)?,
+            bad_key: repair.bad_key,
+            url: Some(repair.url).filter(|url| !url.is_empty()),
         })
     }
 }

@@ -8,6 +8,7 @@ mod delete;
 mod entities;
 mod phase;
 mod recovery;
+mod repair;
 mod rows;
 mod settle;
 mod status;

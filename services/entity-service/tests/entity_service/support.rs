@@ -193,6 +193,7 @@ impl Api {
             user_id: user.to_owned(),
             id: id.to_owned(),
             include_content_block: true,
+            ..pb::GetEntityRequest::default()
         };
         let client = EntityServiceClient::new(self.0.clone());
         Ok(client.max_decoding_message_size(64 << 20).get_entity(request).await?.into_inner())
@@ -263,7 +264,7 @@ pub(crate) fn commit_request(
             r#type: "entity.created".to_owned(),
             data: EVENT_DATA.to_owned(),
         }),
-        delete: None,
+        ..pb::CommitOperationRequest::default()
     }
 }
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod crash_matrix;
+mod damage;
 mod faults;
 mod files;
 mod idempotency;
