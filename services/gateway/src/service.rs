@@ -6,7 +6,7 @@ use synap_auth::Authenticator;
 use synap_proto::gateway::{
     file_service_server::FileServiceServer, note_service_server::NoteServiceServer,
 };
-use synap_rpc::{ByteBudget, Callers, Channel, RpcError, Server};
+use synap_rpc::{ByteBudget, CallerLimits, Callers, Channel, Rate, RpcError, Server};
 use synap_types::SystemIds;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,14 @@ impl Service {
 
         // Both edges let in the same callers, and hold their bodies out of one budget.
         let authenticator = Arc::new(Authenticator::new(&config.auth)?);
-        let callers = Callers::new(config.max_calls_per_user.get(), move |header| {
+        let limits = CallerLimits {
+            at_once: config.max_calls_per_user.get(),
+            rate: Rate {
+                per_second: config.calls_per_second_per_user,
+                burst: config.call_burst_per_user,
+            },
+        };
+        let callers = Callers::new(limits, move |header| {
             let authenticator = Arc::clone(&authenticator);
             async move {
                 let user = authenticator.authenticate(header.as_deref()).await;
