@@ -9,7 +9,7 @@
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
+//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
 //! `saga`, `read_file.rs`.
 
 mod clients;
@@ -20,9 +20,11 @@ mod files;
 mod grpc;
 mod http;
 mod notes;
+mod read_body;
 mod read_file;
 mod read_note;
 mod recovery;
+mod repairs;
 mod saga;
 mod service;
 

@@ -103,7 +103,7 @@ impl Committer {
     /// Commits a batch of different operations.
     pub(super) async fn commit_all(&self, jobs: Vec<Job<Change>>) -> Vec<Result<Entity, Error>> {
         let users = jobs.iter().map(|job| &job.work().attempt.operation.user);
-        let transaction = match self.database.for_users(users).await {
+        let transaction = match self.database.pivot_for_users(users).await {
             Ok(transaction) => transaction,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -129,7 +129,7 @@ impl Committer {
 
     /// Commits one operation, whatever its size.
     pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
-        let mut transaction = self.database.for_user(&change.attempt.operation.user).await?;
+        let mut transaction = self.database.pivot_for_user(&change.attempt.operation.user).await?;
         let mut written = self.write(&mut transaction, std::slice::from_ref(&change)).await?;
         match written.remove(&change.attempt.operation) {
             Some(written) => {

@@ -64,7 +64,7 @@ async fn round(store: &Store) {
         for entity in join_all(attempts.iter().map(|a| store.commit(change(a)))).await {
             let entity = entity.unwrap();
             let user = UserId::parse("ada").unwrap();
-            assert!(store.entity(&user, entity.id, true).await.unwrap().is_some());
+            assert!(store.entity(&user, entity.id, true, true).await.unwrap().is_some());
         }
         store.commit(change(&attempts[0])).await.unwrap();
         let finished: Vec<_> = attempts.into_iter().map(|attempt| attempt.operation).collect();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use file::{FileDraft, check_etag, deletion_fingerprint};
-pub(crate) use note::{Body, Note, NoteDraft};
+pub(crate) use note::{Body, Note, NoteDraft, repair_fingerprint};
 
 /// Characters of a title at most.
 pub(crate) const MAX_TITLE_CHARS: usize = 500;

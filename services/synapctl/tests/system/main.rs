@@ -6,11 +6,13 @@
 mod support;
 
 mod crash_matrix;
+mod damage;
 mod faults;
 mod files;
 mod idempotency;
 mod notes;
 mod outages;
+mod phases;
 mod pressure;
 mod refusals;
 mod surface;
