@@ -34,6 +34,8 @@ pub(crate) enum Expected {
     /// At least 1.
     Exists,
     Exact(i64),
+    /// This version, or a stream without events, which then begins after it. At least 1.
+    Adopt(i64),
 }
 
 impl Expected {
@@ -42,6 +44,7 @@ impl Expected {
             Self::Any => true,
             Self::Exists => version > 0,
             Self::Exact(expected) => version == expected,
+            Self::Adopt(expected) => version == expected || version == 0,
         }
     }
 }
@@ -51,7 +54,7 @@ impl std::fmt::Display for Expected {
         match self {
             Self::Any => f.write_str("any"),
             Self::Exists => f.write_str("exists"),
-            Self::Exact(version) => version.fmt(f),
+            Self::Exact(version) | Self::Adopt(version) => version.fmt(f),
         }
     }
 }

@@ -87,6 +87,9 @@ fn expected(message: Option<ExpectedVersion>) -> Checked<Expected> {
         Expectation::NoStream(()) => Expected::Exact(0),
         Expectation::Any(()) => Expected::Any,
         Expectation::Exists(()) => Expected::Exists,
+        Expectation::Adopt(version) => {
+            Expected::Adopt(field::within("expected_version.adopt", version, 1, i64::MAX / 2)?)
+        }
     })
 }
 

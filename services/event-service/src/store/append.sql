@@ -3,7 +3,8 @@
 -- way, not at all; the others of the statement are not concerned.
 --
 -- $1..$5   one element a request: aggregate_type, aggregate_id, user_id,
---          expected version (0.. exactly, -1 any, -2 the stream must exist), number of events
+--          expected version (0.. exactly, -1 any, -2 the stream must exist, -3 - n exactly n or no
+--          stream, which then begins after n), number of events
 -- $6       the advisory locks of the streams, sorted, each once
 -- $7..$17  one element an event: request (from 1), place in it (from 1), event_id, body_hash,
 --          event_type, occurred_at, data, metadata, causation_id, correlation_id, source
@@ -41,17 +42,18 @@ known AS MATERIALIZED (
 -- the newest row, not the snapshot's.
 moved AS (
     INSERT INTO event_store.streams AS s (aggregate_type, aggregate_id, user_id, version)
-    SELECT r.aggregate_type, r.aggregate_id, r.user_id, r.size
+    SELECT r.aggregate_type, r.aggregate_id, r.user_id, r.size + greatest(-3 - r.expected, 0)
     FROM request AS r
     WHERE r.request NOT IN (SELECT k.request FROM known AS k)
-      AND (r.expected IN (0, -1)
+      AND (r.expected IN (0, -1) OR r.expected < -3
            -- An expectation that needs a stream must not make one. Streams are never deleted.
            OR (SELECT true FROM event_store.streams AS o
                WHERE o.aggregate_type = r.aggregate_type AND o.aggregate_id = r.aggregate_id))
     ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
-    SET version = s.version + excluded.version
+    SET version = (SELECT s.version + r.size FROM request AS r
+                   WHERE r.aggregate_type = s.aggregate_type AND r.aggregate_id = s.aggregate_id)
     WHERE s.user_id = excluded.user_id
-      AND (SELECT r.expected IN (s.version, -1, -2) FROM request AS r
+      AND (SELECT r.expected IN (s.version, -1, -2, -3 - s.version) FROM request AS r
            WHERE r.aggregate_type = s.aggregate_type AND r.aggregate_id = s.aggregate_id)
     RETURNING s.aggregate_type, s.aggregate_id, s.version
 ),

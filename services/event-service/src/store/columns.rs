@@ -54,6 +54,7 @@ impl<'a> Columns<'a> {
             Expected::Exact(version) => version,
             Expected::Any => -1,
             Expected::Exists => -2,
+            Expected::Adopt(version) => -3 - version,
         });
         self.size.push(append.size());
         self.locks.push(lock(&append.stream));

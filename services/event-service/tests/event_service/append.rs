@@ -94,6 +94,32 @@ async fn an_append_happens_only_at_the_version_that_is_expected() {
     assert_eq!(count(&database, "SELECT count(*) FROM event_store.event_ids").await, 7);
 }
 
+/// An aggregate of V0.2 has its versions, and no events.
+#[tokio::test]
+async fn a_stream_that_is_adopted_begins_after_the_version_it_had() {
+    let (_database, running) = service().await;
+    let client = &running.client;
+    let adopt = |version| expecting(Expectation::Adopt(version));
+    let send = async |number, expected_version| {
+        send_one(client, StreamAppend { expected_version, ..append(905, number) }).await
+    };
+    let first = send(1, adopt(5)).await.unwrap();
+    assert_eq!(first, appended(6, 6));
+    assert_eq!(send(1, adopt(5)).await.unwrap(), repeated(6, 6));
+    // Not once more: it has events by now.
+    let error = send(2, adopt(5)).await.unwrap_err();
+    assert_eq!((error.code, error.reason.as_str()), (Code::Aborted, reason::VERSION_CONFLICT));
+    assert_eq!(error.metadata["current_version"], "6");
+    assert_eq!(send(2, exactly(6)).await.unwrap(), appended(7, 7));
+    assert_eq!(send(3, adopt(7)).await.unwrap(), appended(8, 8));
+    let events = read(client, stream_of("ada", 905)).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.version).collect::<Vec<_>>(), [6, 7, 8]);
+    for never in [0, -1, i64::MIN, i64::MAX] {
+        let error = send(4, adopt(never)).await.unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_twenty_appends_that_expect_one_version_one_wins() {
     let (database, running) = service().await;
