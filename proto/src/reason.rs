@@ -23,6 +23,12 @@ pub const PHASE_CHANGED: &str = "PHASE_CHANGED";
 pub const VERSION_CONFLICT: &str = "VERSION_CONFLICT";
 /// The entity was changed since the etag was read; the metadata has the current one.
 pub const ETAG_MISMATCH: &str = "ETAG_MISMATCH";
+/// The entity is to be undeleted, and is not deleted.
+pub const NOT_DELETED: &str = "NOT_DELETED";
+/// The entity is to be purged, and was not deleted for long enough.
+pub const PURGE_NOT_DUE: &str = "PURGE_NOT_DUE";
+/// The body of this revision was overwritten: it was from before the object store.
+pub const REVISION_BODY_GONE: &str = "REVISION_BODY_GONE";
 /// The upload's bytes are not in the store yet.
 pub const UPLOAD_INCOMPLETE: &str = "UPLOAD_INCOMPLETE";
 /// The upload is a file by now.

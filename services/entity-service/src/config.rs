@@ -1,10 +1,17 @@
 //! What entity-service can be told, by flag or environment.
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroUsize},
+    time::Duration,
+};
 
 use clap::Args;
 use synap_postgres::PoolOptions;
 use synap_rpc::ServerArgs;
+
+const SECS_PER_DAY: f64 = 24.0 * 3600.0;
 
 /// Configuration of entity-service.
 #[derive(Clone, Args)]
@@ -65,6 +72,15 @@ pub struct ProtocolArgs {
     /// Days for which a repeated request id gets the first answer.
     #[arg(long, env = "OPERATION_RETENTION_DAYS", default_value_t = 7.0, value_parser = duration)]
     pub operation_retention_days: f64,
+    /// Revisions of an entity that are kept, the newest ones. More than these go with the next write.
+    #[arg(long, env = "REVISION_COUNT", default_value = "50")]
+    pub revision_count: NonZeroU16,
+    /// Days for which a revision is kept after another took its place. The newest always stays.
+    #[arg(long, env = "REVISION_DAYS", default_value_t = 90.0, value_parser = duration)]
+    pub revision_days: f64,
+    /// Days for which a deleted entity can be undeleted; then it is purged.
+    #[arg(long, env = "DELETED_RETENTION_DAYS", default_value_t = 30.0, value_parser = duration)]
+    pub deleted_retention_days: f64,
     /// Transactions of the write protocol at once; each carries every call that waits for it.
     #[arg(long, env = "GROUP_COMMIT_WORKERS", default_value = "1")]
     pub group_commit_workers: NonZeroUsize,
@@ -84,10 +100,22 @@ impl ProtocolArgs {
         asked.unwrap_or(Duration::from_secs_f64(self.operation_lease_secs)).min(max)
     }
 
-    /// How long a request id is remembered.
+    /// How long a request id is remembered, in seconds.
     #[must_use]
-    pub fn operation_retention(&self) -> Duration {
-        Duration::from_secs_f64(self.operation_retention_days * 24.0 * 3600.0)
+    pub fn operation_retention_secs(&self) -> f64 {
+        self.operation_retention_days * SECS_PER_DAY
+    }
+
+    /// How long a revision is kept after another took its place, in seconds.
+    #[must_use]
+    pub fn revision_secs(&self) -> f64 {
+        self.revision_days * SECS_PER_DAY
+    }
+
+    /// How long a deleted entity is kept, in seconds.
+    #[must_use]
+    pub fn deleted_retention_secs(&self) -> f64 {
+        self.deleted_retention_days * SECS_PER_DAY
     }
 }
 

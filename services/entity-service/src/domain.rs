@@ -1,10 +1,14 @@
 //! What entity-service speaks of, free of protobuf and SQL.
 
+mod edit;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
+
+pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 
 /// Names one write: ids of one user never meet another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,8 +56,25 @@ pub enum Kind {
         /// File extension of its body.
         extension: String,
     },
+    /// Changes an entity.
+    Update {
+        /// Which.
+        entity_id: Uuid,
+        /// File extension of its new body, if it gets one.
+        extension: Option<String>,
+    },
     /// Deletes an entity.
     Delete {
+        /// Which.
+        entity_id: Uuid,
+    },
+    /// Takes a deletion back.
+    Undelete {
+        /// Which.
+        entity_id: Uuid,
+    },
+    /// Removes what was deleted longer ago than the retention.
+    Purge {
         /// Which.
         entity_id: Uuid,
     },
@@ -72,7 +93,10 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
+            Self::Update { .. } => "update",
             Self::Delete { .. } => "delete",
+            Self::Undelete { .. } => "undelete",
+            Self::Purge { .. } => "purge",
             Self::Repair { .. } => "repair",
         }
     }
@@ -82,7 +106,11 @@ impl Kind {
     pub fn entity_id(&self) -> Option<Uuid> {
         match self {
             Self::Create { .. } => None,
-            Self::Delete { entity_id } | Self::Repair { entity_id, .. } => Some(*entity_id),
+            Self::Update { entity_id, .. }
+            | Self::Delete { entity_id }
+            | Self::Undelete { entity_id }
+            | Self::Purge { entity_id }
+            | Self::Repair { entity_id, .. } => Some(*entity_id),
         }
     }
 
@@ -91,7 +119,8 @@ impl Kind {
     pub fn extension(&self) -> Option<&str> {
         match self {
             Self::Create { extension } | Self::Repair { extension, .. } => Some(extension),
-            Self::Delete { .. } => None,
+            Self::Update { extension, .. } => extension.as_deref(),
+            Self::Delete { .. } | Self::Undelete { .. } | Self::Purge { .. } => None,
         }
     }
 }
@@ -117,7 +146,7 @@ pub struct Started {
     pub attempt: Attempt,
     /// The entity to write; fresh for each attempt at a create.
     pub entity_id: Uuid,
-    /// The key to write the body to; fresh for each attempt. `None` for a deletion.
+    /// The key to write the body to; fresh for each attempt. `None` where no body is written.
     pub key: Option<BlobKey>,
     /// The event's id; the same for all attempts.
     pub event_id: Uuid,
@@ -156,17 +185,6 @@ pub struct Change {
     pub phase: Phase,
     /// The entity.
     pub create: EntityDraft,
-    /// The event that tells of it.
-    pub event: EventDraft,
-}
-
-/// What the pivot of a deletion writes.
-#[derive(Debug, Clone)]
-pub struct Deletion {
-    /// The attempt that wants to commit.
-    pub attempt: Attempt,
-    /// The version that the caller has seen; `None` deletes whatever there is.
-    pub expected_version: Option<i32>,
     /// The event that tells of it.
     pub event: EventDraft,
 }
@@ -271,6 +289,8 @@ pub struct PendingEvent {
     pub occurred_at: DateTime<Utc>,
     /// Type and data.
     pub event: EventDraft,
+    /// The entity had its versions before it had events.
+    pub adopts: bool,
 }
 
 /// What recovery found.

@@ -32,6 +32,12 @@ pub enum Error {
         /// The version it is at.
         current: i32,
     },
+    /// The entity is to be undeleted, and is not deleted.
+    #[error("the entity is not deleted")]
+    NotDeleted,
+    /// The entity is to be purged, and was not deleted for long enough.
+    #[error("the entity is not deleted, or not for as long as deleted entities are kept")]
+    PurgeNotDue,
     /// The storage phase is not the one that the attempt was started in.
     #[error("the storage phase changed since the attempt was begun")]
     PhaseChanged,
@@ -116,6 +122,10 @@ impl From<Error> for RpcError {
             Error::VersionConflict { current } => {
                 Self::new(Code::Aborted, reason::VERSION_CONFLICT, message)
                     .with("version", current.to_string())
+            }
+            Error::NotDeleted => Self::new(Code::AlreadyExists, reason::NOT_DELETED, message),
+            Error::PurgeNotDue => {
+                Self::new(Code::FailedPrecondition, reason::PURGE_NOT_DUE, message)
             }
             Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
             Error::OtherPhase { current } => {

@@ -2,7 +2,7 @@
 //! log of write operations, and the storage phase.
 //!
 //! Read it in this order: [`domain`] says what there is; `grpc` checks what comes in; [`store`]
-//! holds every statement, one use case a file (`begin`, `commit` or `delete`, and `settle` are steps
+//! holds every statement, one use case a file (`begin`, `commit` or `edit`, and `settle` are steps
 //! 1, 3 and 5 of the write protocol); [`error`] says how each error looks on the wire.
 
 mod config;

@@ -49,12 +49,15 @@ pub enum Error {
     /// The request id was used for another body.
     #[error("the request id was used for a file with another body")]
     RequestIdReused,
-    /// The file was changed since its etag was read.
-    #[error("the file was changed: its etag is {etag} by now")]
+    /// The note or file was changed since its etag was read.
+    #[error("it was changed since: its etag is {etag} by now")]
     EtagMismatch {
         /// The current one.
         etag: String,
     },
+    /// The body of an older revision that was in content_blocks only.
+    #[error("the body of this revision was overwritten: it was from before the object store")]
+    RevisionBodyGone,
     /// A caller has begun a body and does not go on with it.
     #[error("nothing of the body came for {} s; nothing was stored", limit.as_secs())]
     BodyStalled {
@@ -112,6 +115,27 @@ impl Error {
         matches!(self, Self::Service(error) if error.reason == reason::PHASE_CHANGED)
     }
 
+    /// Whether the event before this one is missing in the stream.
+    #[must_use]
+    pub fn is_out_of_order(&self) -> bool {
+        matches!(self, Self::Service(error) if error.reason == reason::VERSION_CONFLICT)
+    }
+
+    /// What is said of one entity of a user: entity-service speaks of entities and versions, the
+    /// caller of a note or a file and its etag.
+    #[must_use]
+    pub fn about(self, missing: Self, etag: impl FnOnce(i32) -> String) -> Self {
+        let Self::Service(inner) = &self else { return self };
+        match inner.reason.as_str() {
+            reason::NOT_FOUND => missing,
+            reason::VERSION_CONFLICT => {
+                let version = inner.metadata.get("version").and_then(|text| text.parse().ok());
+                version.map_or(self, |version| Self::EtagMismatch { etag: etag(version) })
+            }
+            _ => self,
+        }
+    }
+
     /// A service left out what its contract promises.
     #[must_use]
     pub fn contract(service: &str, what: &str) -> Self {
@@ -164,6 +188,9 @@ impl From<Error> for RpcError {
             },
             Error::EtagMismatch { etag } => {
                 Self::new(Code::Aborted, reason::ETAG_MISMATCH, message).with("etag", etag)
+            }
+            Error::RevisionBodyGone => {
+                Self::new(Code::FailedPrecondition, reason::REVISION_BODY_GONE, message)
             }
             Error::BodyStalled { .. } => {
                 Self::new(Code::DeadlineExceeded, reason::DEADLINE_EXCEEDED, message)

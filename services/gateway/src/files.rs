@@ -8,11 +8,8 @@ use synap_proto::{
         CreateDownloadUrlRequest, CreateUploadUrlRequest, DeleteFileRequest, DownloadFileRequest,
         FileMetadata,
     },
-    reason,
 };
-use synap_rpc::deadline;
 use synap_types::UserId;
-use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +17,7 @@ use crate::{
     domain::{Entity, FileDraft, check_etag, etag},
     error::Error,
     read_file::FileReader,
-    saga::{Saga, UploadUrl, Written},
+    saga::{Saga, Target, UploadUrl, Written, carry_out},
 };
 
 /// Bytes that one PUT may bring: the limit of S3 and R2.
@@ -50,8 +47,10 @@ impl FileApi {
         let request = self.request_id(metadata.as_ref())?;
         let draft = FileDraft::check(metadata, self.max_file_bytes)?;
         let (saga, max_bytes) = (self.saga.clone(), self.max_file_bytes);
-        carry_out(async move { saga.upload_file(user, request, draft, body, max_bytes).await })
-            .await
+        carry_out(Duration::MAX, async move {
+            saga.upload_file(user, request, draft, body, max_bytes).await
+        })
+        .await
     }
 
     /// Begins an upload that goes straight to the store.
@@ -70,7 +69,7 @@ impl FileApi {
     pub(crate) async fn complete_upload(&self, user: UserId, id: &str) -> Result<Written, Error> {
         let id = field::uuid("upload_id", id)?;
         let saga = self.saga.clone();
-        carry_out(async move { saga.complete_upload(user, id).await }).await
+        carry_out(Duration::MAX, async move { saga.complete_upload(user, id).await }).await
     }
 
     /// Deletes a file.
@@ -80,13 +79,14 @@ impl FileApi {
         request: &DeleteFileRequest,
     ) -> Result<Written, Error> {
         let id = field::uuid("id", &request.id)?;
-        let version = check_etag(&request.etag)?;
+        let expected_version = check_etag("etag", &request.etag, user.as_str(), id)?;
         let request = field::optional_uuid("request_id", &request.request_id)?;
         let request = request.unwrap_or_else(|| self.saga.ids.next_id());
-        let saga = self.saga.clone();
-        let deleted =
-            carry_out(async move { saga.delete_file(user, request, id, version).await }).await;
-        deleted.map_err(about_the_file)
+        let (saga, entity_type) = (self.saga.clone(), "file".to_owned());
+        let target = Target { user: user.clone(), entity_type, id, expected_version };
+        carry_out(Duration::MAX, async move { saga.delete(target, request).await })
+            .await
+            .map_err(|why| why.about(Error::FileNotFound, |at| etag(user.as_str(), id, at)))
     }
 
     /// Describes a file.
@@ -127,28 +127,5 @@ impl FileApi {
         let text = metadata.map_or("", |metadata| &metadata.request_id);
         let id = field::optional_uuid("metadata.request_id", text)?;
         Ok(id.unwrap_or_else(|| self.saga.ids.next_id()))
-    }
-}
-
-/// A write that has begun is carried to its end, even if its caller hangs up: the end of a body
-/// that breaks off is that nothing is left of it.
-async fn carry_out(
-    write: impl Future<Output = Result<Written, Error>> + Send + 'static,
-) -> Result<Written, Error> {
-    let limit = deadline::remaining().unwrap_or_default();
-    let write = tokio::spawn(deadline::within(limit, write).in_current_span());
-    write.await.map_err(|_| Error::contract("gateway", "the write ended early"))??
-}
-
-/// entity-service speaks of entities and versions, we of files and etags.
-fn about_the_file(error: Error) -> Error {
-    let Error::Service(inner) = &error else { return error };
-    match inner.reason.as_str() {
-        reason::NOT_FOUND => Error::FileNotFound,
-        reason::VERSION_CONFLICT => {
-            let version = inner.metadata.get("version").and_then(|text| text.parse().ok());
-            version.map_or(error, |version| Error::EtagMismatch { etag: etag(version) })
-        }
-        _ => error,
     }
 }

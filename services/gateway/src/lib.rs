@@ -9,7 +9,8 @@
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
+//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`; a note's revisions and
+//! events are `history.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
 //! `saga`, `read_file.rs`.
 
 mod clients;
@@ -18,6 +19,7 @@ mod domain;
 mod error;
 mod files;
 mod grpc;
+mod history;
 mod http;
 mod notes;
 mod read_body;

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use synap_proto::{
     field,
-    gateway::{CreateNoteRequest, GetNoteRequest},
+    gateway::{
+        CreateNoteRequest, DeleteNoteRequest, GetNoteRequest, UndeleteNoteRequest,
+        UpdateNoteRequest,
+    },
 };
-use synap_rpc::deadline;
 use synap_types::UserId;
-use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::{
-    domain::{Note, NoteDraft},
+    domain::{Note, NoteDraft, NoteUpdate, check_etag, etag},
     error::Error,
     read_note::Reader,
-    saga::{Saga, Written},
+    saga::{Saga, Target, Written, carry_out},
 };
 
 /// A note's write ends after this, however patient its caller is: a note is small.
@@ -35,22 +37,74 @@ impl NoteApi {
         user: UserId,
         request: CreateNoteRequest,
     ) -> Result<Written, Error> {
-        let request_id = field::optional_uuid("request_id", &request.request_id)?;
-        let request_id = request_id.unwrap_or_else(|| self.saga.ids.next_id());
+        let request_id = self.request_id(&request.request_id)?;
         let draft = NoteDraft::check(request, self.max_note_bytes)?;
 
-        // A write that has begun is carried to its end, even if its caller hangs up.
         let saga = self.saga.clone();
-        let limit = deadline::remaining().unwrap_or_default().min(WRITE_LIMIT);
-        let write =
-            deadline::within(limit, async move { saga.create_note(user, request_id, draft).await });
-        let write = tokio::spawn(write.in_current_span());
-        write.await.map_err(|_| Error::contract("gateway", "the write ended early"))??
+        carry_out(WRITE_LIMIT, async move { saga.create_note(user, request_id, draft).await }).await
+    }
+
+    /// Changes a note.
+    pub(crate) async fn update(
+        &self,
+        user: UserId,
+        request: UpdateNoteRequest,
+    ) -> Result<Written, Error> {
+        let request_id = self.request_id(&request.request_id)?;
+        let update = NoteUpdate::check(request, &user, self.max_note_bytes)?;
+        let (saga, id, owner) = (self.saga.clone(), update.id, user.clone());
+        carry_out(WRITE_LIMIT, async move { saga.update_note(owner, request_id, update).await })
+            .await
+            .map_err(|why| about_the_note(why, &user, id))
+    }
+
+    /// Deletes a note.
+    pub(crate) async fn delete(
+        &self,
+        user: UserId,
+        request: &DeleteNoteRequest,
+    ) -> Result<Written, Error> {
+        let request_id = self.request_id(&request.request_id)?;
+        let target = target(&user, &request.id, &request.etag)?;
+        let (saga, id) = (self.saga.clone(), target.id);
+        carry_out(WRITE_LIMIT, async move { saga.delete(target, request_id).await })
+            .await
+            .map_err(|why| about_the_note(why, &user, id))
+    }
+
+    /// Takes the deletion of a note back.
+    pub(crate) async fn undelete(
+        &self,
+        user: UserId,
+        request: &UndeleteNoteRequest,
+    ) -> Result<Written, Error> {
+        let request_id = self.request_id(&request.request_id)?;
+        let target = target(&user, &request.id, &request.etag)?;
+        let (saga, id) = (self.saga.clone(), target.id);
+        carry_out(WRITE_LIMIT, async move { saga.undelete(target, request_id).await })
+            .await
+            .map_err(|why| about_the_note(why, &user, id))
     }
 
     /// Reads a note.
     pub(crate) async fn get(&self, user: &UserId, request: &GetNoteRequest) -> Result<Note, Error> {
         let id = field::uuid("id", &request.id)?;
-        self.reader.note(user, id, request.include_content).await
+        let revision = field::within("revision", request.revision, 0, i32::MAX)?;
+        self.reader.note(user, id, revision, request.include_content).await
     }
+
+    fn request_id(&self, text: &str) -> Result<Uuid, Error> {
+        let id = field::optional_uuid("request_id", text)?;
+        Ok(id.unwrap_or_else(|| self.saga.ids.next_id()))
+    }
+}
+
+fn target(user: &UserId, id: &str, etag: &str) -> Result<Target, Error> {
+    let id = field::uuid("id", id)?;
+    let expected_version = check_etag("etag", etag, user.as_str(), id)?;
+    Ok(Target { user: user.clone(), entity_type: "note".to_owned(), id, expected_version })
+}
+
+fn about_the_note(error: Error, user: &UserId, id: Uuid) -> Error {
+    error.about(Error::NoteNotFound, |version| etag(user.as_str(), id, version))
 }

@@ -21,7 +21,7 @@ pub(crate) struct FileReader {
 impl FileReader {
     /// Reads the row of a file of the user.
     pub(crate) async fn file(&self, user: &UserId, id: Uuid) -> Result<Entity, Error> {
-        let found = self.entity.entity(user, "file", id, false).await?;
+        let found = self.entity.entity(user, "file", id, 0, false).await?;
         let (entity, _) = found.ok_or(Error::FileNotFound)?;
         Ok(entity)
     }

@@ -22,17 +22,31 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads a note of the user, with its body if that is asked for.
-    pub(crate) async fn note(&self, user: &UserId, id: Uuid, content: bool) -> Result<Note, Error> {
-        let found = self.entity.entity(user, "note", id, content).await?;
+    /// Reads a note of the user at a revision, 0 for the newest; with its body if that is asked for.
+    pub(crate) async fn note(
+        &self,
+        user: &UserId,
+        id: Uuid,
+        revision: i32,
+        content: bool,
+    ) -> Result<Note, Error> {
+        let found = self.entity.entity(user, "note", id, revision, content).await?;
         // A body from content_blocks is the one that counts where there is one: the phase says so.
         let (entity, block) = found.ok_or(Error::NoteNotFound)?;
         let content = match &entity.file {
             Some(file) if content && block.is_none() => {
                 match read_body(&self.content, file).await {
                     Ok(body) => Some(body),
-                    Err(why) => return self.other_copy(user, &entity, file, why).await,
+                    Err(why) => {
+                        let found = self.other_copy(user, &entity, file, why).await?;
+                        // content_blocks holds the newest body only.
+                        let is_it = revision == 0 || found.entity.version == revision;
+                        return if is_it { Ok(found) } else { Err(why.of(&entity)) };
+                    }
                 }
+            }
+            None if content && block.is_none() && revision > 0 => {
+                return Err(Error::RevisionBodyGone);
             }
             _ => block,
         };

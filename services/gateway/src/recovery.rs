@@ -5,16 +5,20 @@
 //! - An operation that was begun and not committed in time is given up by entity-service itself; a
 //!   later epoch fences its writer, and its key comes back here as a blob to delete.
 //! - An operation that was committed goes forward: its event is appended, then it is finished.
+//! - An entity that was deleted longer ago than the retention is purged, by an operation like any
+//!   other: replicas that find it at once run one and the same.
 //! - A blob that no row names is deleted, and once more when its writer can no longer be uploading.
 
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use synap_rpc::deadline;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::{ContentClient, EntityClient, EntityEvent, EventClient, OperationId},
+    clients::{EntityEvent, OperationId, Purgeable},
     error::Error,
+    saga::Saga,
     service::Readiness,
 };
 
@@ -22,14 +26,15 @@ use crate::{
 const BATCH: i32 = 100;
 /// Events appended at once.
 const APPENDS: usize = 8;
+/// Entities purged at once, and how long one may take: then the next look tries again.
+const PURGES: usize = 4;
+const PURGE_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is asked at start whether there is anybody to recover with.
 const START_POLL: Duration = Duration::from_millis(200);
 
 /// Finishes or undoes what a crash left behind.
 pub(crate) struct Recovery {
-    pub(crate) content: ContentClient,
-    pub(crate) entity: EntityClient,
-    pub(crate) event: EventClient,
+    pub(crate) saga: Saga,
     pub(crate) ready: Readiness,
     /// Pause between two looks after something was found.
     pub(crate) interval: Duration,
@@ -68,7 +73,7 @@ impl Recovery {
     async fn look(&self) -> Result<bool, Error> {
         let mut found = false;
         loop {
-            let (events, aborted) = self.entity.claim(BATCH).await?;
+            let (events, aborted) = self.saga.entity.claim(BATCH).await?;
             let taken = events.len() + usize::try_from(aborted).unwrap_or_default();
             if taken == 0 {
                 break;
@@ -76,20 +81,51 @@ impl Recovery {
             found = true;
             let appended = self.append_all(events).await;
             tracing::info!(aborted, appended = appended.len(), "recovered operations");
-            self.entity.finish(&appended).await?;
+            self.saga.entity.finish(&appended).await?;
             if taken < BATCH.unsigned_abs() as usize {
                 break;
             }
         }
+        found |= self.purge_some().await?;
         loop {
-            let keys = self.entity.claim_deletions(BATCH).await?;
+            let keys = self.saga.entity.claim_deletions(BATCH).await?;
             if keys.is_empty() {
                 return Ok(found);
             }
             found = true;
             tracing::info!(blobs = keys.len(), "deleting blobs that were given up");
-            self.content.delete(keys.clone()).await?;
-            self.entity.complete_deletions(keys).await?;
+            self.saga.content.delete(keys.clone()).await?;
+            self.saga.entity.complete_deletions(keys).await?;
+        }
+    }
+
+    /// Purges some of what is due; the rest waits for the next look, as what could not be purged does.
+    /// Returns whether there was anything.
+    async fn purge_some(&self) -> Result<bool, Error> {
+        let due = self.saga.entity.purgeable(BATCH).await?;
+        let found = !due.is_empty();
+        let purged = stream::iter(due)
+            .map(|entity| self.purge(entity))
+            .buffer_unordered(PURGES)
+            .filter(|purged| std::future::ready(*purged))
+            .count()
+            .await;
+        if purged > 0 {
+            tracing::info!(entities = purged, "purged what was deleted long ago");
+        }
+        Ok(found)
+    }
+
+    /// Whether it is gone.
+    async fn purge(&self, entity: Purgeable) -> bool {
+        let id = entity.id;
+        let purged = deadline::within(PURGE_LIMIT, self.saga.purge(entity)).await;
+        match purged.map_err(Error::from).flatten() {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, entity_id = %id, "a purge failed; it stays for now");
+                false
+            }
         }
     }
 
@@ -98,7 +134,7 @@ impl Recovery {
     async fn append_all(&self, events: Vec<(OperationId, EntityEvent)>) -> Vec<OperationId> {
         stream::iter(events)
             .map(|(operation, event)| async move {
-                match self.event.append(&event).await {
+                match self.saga.event.append(&event).await {
                     Ok(()) => Some(operation),
                     Err(error) => {
                         tracing::warn!(step = "append", %error, event_id = %event.event_id, "event pending");

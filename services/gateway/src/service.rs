@@ -27,7 +27,8 @@ use crate::{
 };
 
 /// The methods whose requests hold a note's body; a body that is streamed is not held.
-const HOLD_A_BODY: &[&str] = &["/synap.gateway.v1.NoteService/CreateNote"];
+const HOLD_A_BODY: &[&str] =
+    &["/synap.gateway.v1.NoteService/CreateNote", "/synap.gateway.v1.NoteService/UpdateNote"];
 
 /// The gateway, with its ports open.
 pub struct Service {
@@ -76,7 +77,7 @@ impl Service {
         let saga = Saga {
             content: content.clone(),
             entity: entity.clone(),
-            event: event.clone(),
+            event,
             finisher,
             ids: Arc::new(SystemIds),
             append_timeout: Duration::from_millis(config.append_timeout_ms),
@@ -89,14 +90,12 @@ impl Service {
         };
         let (repairs, repairing) = Repairs::start(saga.clone());
         let api = NoteApi {
-            saga,
-            reader: Reader { content: content.clone(), entity: entity.clone(), repairs },
+            saga: saga.clone(),
+            reader: Reader { content, entity, repairs },
             max_note_bytes: config.max_note_bytes,
         };
         let recovery = Recovery {
-            content,
-            entity,
-            event,
+            saga,
             ready: readiness.clone(),
             interval: Duration::from_secs_f64(config.recovery_interval_secs),
             max_interval: Duration::from_secs_f64(

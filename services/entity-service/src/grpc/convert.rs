@@ -1,5 +1,7 @@
 //! Between protobuf and the domain. Checks happen on receipt only, and name the field.
 
+mod edit;
+
 use std::time::Duration;
 
 use synap_proto::{
@@ -10,8 +12,10 @@ use synap_proto::{
 use serde_json::Value;
 use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
+pub(super) use edit::Commit;
+
 use crate::domain::{
-    Attempt, Change, Deletion, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
+    Attempt, Change, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
     PendingEvent, Phase, PhaseChange, Repair,
 };
 
@@ -70,26 +74,29 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
         let kind = message.kind();
         let operation = operation_id(message.user_id, &message.request_id)?;
         let entity_type = field::entity_type("entity_type", message.entity_type)?;
+        // Whether a key can be made of it is known before anything is queued.
+        let check = |extension: &str| {
+            BlobKey::build(&operation.user, &entity_type, "id", extension)
+                .map(drop)
+                .map_err(|why| Violation::new("extension", why))
+        };
+        let entity_id = || field::uuid("entity_id", &message.entity_id);
         let kind = match kind {
             pb::OperationKind::Create => {
-                // Whether a key can be made of it is known before anything is queued.
-                BlobKey::build(&operation.user, &entity_type, "id", &message.extension)
-                    .map_err(|why| Violation::new("extension", why))?;
+                check(&message.extension)?;
                 Kind::Create { extension: message.extension }
             }
-            pb::OperationKind::Delete => {
-                Kind::Delete { entity_id: field::uuid("entity_id", &message.entity_id)? }
+            pb::OperationKind::Update => {
+                let extension = Some(message.extension).filter(|text| !text.is_empty());
+                extension.as_deref().map(check).transpose()?;
+                Kind::Update { entity_id: entity_id()?, extension }
             }
+            pb::OperationKind::Delete => Kind::Delete { entity_id: entity_id()? },
+            pb::OperationKind::Undelete => Kind::Undelete { entity_id: entity_id()? },
+            pb::OperationKind::Purge => Kind::Purge { entity_id: entity_id()? },
             pb::OperationKind::Repair => {
-                let entity_id = field::uuid("entity_id", &message.entity_id)?;
-                BlobKey::revision(
-                    &operation.user,
-                    &entity_type,
-                    entity_id,
-                    entity_id,
-                    &message.extension,
-                )
-                .map_err(|why| Violation::new("extension", why))?;
+                let entity_id = entity_id()?;
+                check(&message.extension)?;
                 Kind::Repair { entity_id, extension: message.extension }
             }
             pb::OperationKind::Unspecified => return Err(Violation::new("kind", "is required")),
@@ -128,18 +135,9 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
 
     fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
         let phase = phase("phase", message.phase())?;
-        if message.delete.is_some() {
-            return Err(Violation::new("delete", "cannot be beside create"));
-        }
         let create: EntityDraft = nested("create", message.create)?;
-        if create.file.is_some() != phase.writes_blob() {
-            return Err(Violation::new("create.file", "must be there in every phase but legacy"));
-        }
-        if create.content_block.is_some() != phase.writes_content_block() {
-            let name = phase.name();
-            let what = format!("must be there exactly in the phases that write it; this is {name}");
-            return Err(Violation::new("create.content_block", what));
-        }
+        check_place(phase, create.file.as_ref(), create.content_block.as_deref())
+            .map_err(|why| why.within("create"))?;
         Ok(Self {
             attempt: nested("operation", message.operation)?,
             phase,
@@ -149,18 +147,25 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
     }
 }
 
-impl TryFrom<pb::CommitOperationRequest> for Deletion {
-    type Error = Violation;
-
-    fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
-        let pb::EntityDeletion { expected_version } = field::required("delete", message.delete)?;
-        field::within("delete.expected_version", expected_version, 0, i32::MAX)?;
-        Ok(Self {
-            attempt: nested("operation", message.operation)?,
-            expected_version: Some(expected_version).filter(|version| *version > 0),
-            event: nested("event", message.event)?,
-        })
+/// A body is where the phase wants it.
+fn check_place(phase: Phase, file: Option<&File>, block: Option<&str>) -> Checked<()> {
+    if file.is_some() != phase.writes_blob() {
+        return Err(Violation::new("file", "must be there in every phase but legacy"));
     }
+    if block.is_some() != phase.writes_content_block() {
+        let name = phase.name();
+        let what = format!("must be there exactly in the phases that write it; this is {name}");
+        return Err(Violation::new("content_block", what));
+    }
+    Ok(())
+}
+
+fn check_tags(name: &str, tags: &[String]) -> Checked<()> {
+    field::length(name, tags, 0, MAX_TAGS)?;
+    for (index, tag) in tags.iter().enumerate() {
+        text(&format!("{name}[{index}]"), tag, MAX_TAG_BYTES)?;
+    }
+    Ok(())
 }
 
 impl TryFrom<pb::CommitOperationRequest> for Repair {
@@ -168,9 +173,8 @@ impl TryFrom<pb::CommitOperationRequest> for Repair {
 
     fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
         let phase = phase("phase", message.phase())?;
-        let alone = message.create.is_none() && message.delete.is_none() && message.event.is_none();
-        if !alone {
-            return Err(Violation::new("repair", "cannot be beside another change, or an event"));
+        if message.event.is_some() {
+            return Err(Violation::new("repair", "cannot be beside an event"));
         }
         let repair = field::required("repair", message.repair)?;
         text("repair.bad_key", &repair.bad_key, MAX_KEY_BYTES)?;
@@ -191,10 +195,7 @@ impl TryFrom<pb::EntityDraft> for EntityDraft {
     fn try_from(message: pb::EntityDraft) -> Checked<Self> {
         text("title", &message.title, MAX_TITLE_BYTES)?;
         text("preview", &message.preview, MAX_PREVIEW_BYTES)?;
-        field::length("tags", &message.tags, 0, MAX_TAGS)?;
-        for (index, tag) in message.tags.iter().enumerate() {
-            text(&format!("tags[{index}]"), tag, MAX_TAG_BYTES)?;
-        }
+        check_tags("tags", &message.tags)?;
         if let Some(body) = &message.content_block {
             // How large it may be is the limit of the message.
             text("content_block", body, usize::MAX)?;
@@ -339,6 +340,7 @@ impl From<PendingEvent> for pb::PendingEvent {
                 r#type: pending.event.event_type,
                 data: pending.event.data,
             }),
+            adopts: pending.adopts,
         }
     }
 }

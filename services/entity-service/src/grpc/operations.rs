@@ -8,9 +8,9 @@ use synap_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::convert::{deleted_key, lease, nested, operation_id};
+use super::convert::{Commit, deleted_key, lease, nested, operation_id};
 use crate::{
-    domain::{Attempt, Begun, Change, Committed, Deletion, Intent, Repair, Started},
+    domain::{Attempt, Begun, Committed, Edited, Intent, Started},
     error::Error,
     store::Store,
 };
@@ -41,18 +41,18 @@ impl OperationService for Operations {
         request: Request<pb::CommitOperationRequest>,
     ) -> Result<Response<pb::CommitOperationResponse>, Status> {
         synap_failpoint::hit("commit.before").await;
-        let request = request.into_inner();
-        let entity = if request.repair.is_some() {
-            self.store.repair(Repair::try_from(request).map_err(Error::from)?).await?
-        } else if request.create.is_none() && request.delete.is_some() {
-            let deletion = Deletion::try_from(request).map_err(Error::from)?;
-            self.store.delete(deletion).await?
-        } else {
-            let change = Change::try_from(request).map_err(Error::from)?;
-            self.store.commit(change).await?
-        };
+        let Edited { entity, adopts } =
+            match Commit::try_from(request.into_inner()).map_err(Error::from)? {
+                Commit::Create(change) => {
+                    Edited { entity: self.store.commit(change).await?, adopts: false }
+                }
+                Commit::Edit(edit) => self.store.edit(edit).await?,
+                Commit::Repair(repair) => {
+                    Edited { entity: self.store.repair(repair).await?, adopts: false }
+                }
+            };
         synap_failpoint::hit("commit.effect").await;
-        Ok(Response::new(pb::CommitOperationResponse { entity: Some(entity.into()) }))
+        Ok(Response::new(pb::CommitOperationResponse { entity: Some(entity.into()), adopts }))
     }
 
     async fn finish_operations(
@@ -126,6 +126,15 @@ impl OperationService for Operations {
             pending_events: claimed.pending_events.into_iter().map(Into::into).collect(),
             aborted: i32::try_from(claimed.aborted).unwrap_or(i32::MAX),
         }))
+    }
+
+    async fn list_purgeable_entities(
+        &self,
+        request: Request<pb::ListPurgeableEntitiesRequest>,
+    ) -> Result<Response<pb::ListPurgeableEntitiesResponse>, Status> {
+        let limit = claim_limit(request.into_inner().limit)?;
+        let entities = self.store.purgeable(limit).await?.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListPurgeableEntitiesResponse { entities }))
     }
 
     async fn claim_blob_deletions(

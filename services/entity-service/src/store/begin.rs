@@ -37,9 +37,9 @@ const BEGIN: &str = "
 macro_rules! find {
     ($lock:literal) => {
         concat!(
-            "SELECT user_id, request_id, state, epoch, attempt_id, fingerprint, entity_type,
+            "SELECT user_id, request_id, kind, state, epoch, attempt_id, fingerprint, entity_type,
                     entity_id, blob_key, event_id, occurred_at, entity_version, event_type,
-                    event_data::text, draft::text,
+                    event_data::text, adopts, draft::text,
                     (SELECT phase FROM storage_phase WHERE only_row) AS phase,
                     extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_left
              FROM write_operations
@@ -72,7 +72,7 @@ pub(super) struct Beginner {
 /// What is decided for an attempt before it is written down.
 struct Plan {
     entity_id: Uuid,
-    /// `None` for a deletion.
+    /// `None` where no body is written.
     key: Option<BlobKey>,
     event_id: Uuid,
 }

@@ -79,7 +79,8 @@ const PIVOT: &str = "
 
 /// What stands in the way of a commit that did nothing.
 const FIND: &str = "
-    SELECT user_id, kind, state, epoch, committed_epoch, entity_id, entity_version, blob_key
+    SELECT user_id, kind, state, epoch, committed_epoch, entity_id, entity_type, entity_version,
+           blob_key, occurred_at
     FROM write_operations
     WHERE user_id = $1 AND request_id = $2";
 

@@ -4,11 +4,13 @@
 mod begin;
 mod commit;
 mod database;
-mod delete;
+mod edit;
 mod entities;
 mod phase;
+mod purge;
 mod recovery;
 mod repair;
+mod revisions;
 mod rows;
 mod settle;
 mod status;

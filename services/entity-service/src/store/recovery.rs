@@ -35,7 +35,7 @@ const CLAIM: &str = "
         WHERE o.user_id = due.user_id AND o.request_id = due.request_id
         RETURNING o.user_id, o.request_id, o.state, o.epoch, o.entity_type, o.entity_id,
             o.blob_key, o.event_id, o.occurred_at, o.entity_version, o.event_type,
-            o.event_data::text
+            o.event_data::text, o.adopts
     ),
     given_up AS (
         INSERT INTO blob_gc (key, not_before, settled_at)
@@ -138,7 +138,7 @@ impl Store {
     #[tracing::instrument(name = "db.operation.forget", skip_all, err(level = "debug"))]
     pub async fn forget_operations(&self, limit: i64) -> Result<u64, Error> {
         let done = sqlx::query(FORGET)
-            .bind(self.times.operation_retention().as_secs_f64())
+            .bind(self.times.operation_retention_secs())
             .bind(limit)
             .execute(&mut *self.database.across_users().await?)
             .await?;

@@ -4,7 +4,9 @@ use std::{cmp::Ordering, time::Duration};
 
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use synap_types::UserId;
+use uuid::Uuid;
 
+use super::revisions;
 use crate::{
     domain::{Attempt, Entity, EventDraft, File, OperationId, PendingEvent, Phase},
     error::Error,
@@ -17,13 +19,7 @@ const GIVE_UP_KEY: &str = "
     VALUES ($1, clock_timestamp(), clock_timestamp() + make_interval(secs => $2))
     ON CONFLICT (key) DO NOTHING";
 
-/// The entity as the operation wrote it, whatever became of it since.
-const ANSWER: &str = "
-    SELECT r.entity_id AS id, r.user_id, e.type, r.title, r.preview, r.tags, r.file_url,
-           r.file_path, r.file_size, r.file_type, r.checksum, r.file_name, r.version, e.created_at,
-           r.created_at AS updated_at, r.deleted_at
-    FROM entity_revisions r JOIN entities e ON e.id = r.entity_id
-    WHERE r.entity_id = $1 AND r.version = $2 AND r.user_id = $3";
+const NEWEST: &str = "SELECT * FROM entities WHERE id = $1 AND user_id = $2";
 
 /// Gives up the key of an attempt, if it had one.
 pub(super) async fn give_up_key(
@@ -36,18 +32,36 @@ pub(super) async fn give_up_key(
     Ok(())
 }
 
+/// What a committed operation is answered with: the entity as it wrote it, or as it is by now where
+/// that revision is not kept any more (AIP-155). Of a purge nothing else is left.
 pub(super) async fn answer(
     connection: &mut PgConnection,
     operation: &PgRow,
 ) -> Result<Entity, Error> {
-    let row = sqlx::query(ANSWER)
-        .bind(operation.try_get::<uuid::Uuid, _>("entity_id")?)
-        .bind(operation.try_get::<Option<i32>, _>("entity_version")?)
-        .bind(operation.try_get::<&str, _>("user_id")?)
-        .fetch_optional(connection)
-        .await?
-        .ok_or(Error::EntityNotFound)?;
-    entity(&row)
+    let id: Uuid = operation.try_get("entity_id")?;
+    let user: &str = operation.try_get("user_id")?;
+    let version: i32 = operation.try_get("entity_version")?;
+    if operation.try_get::<&str, _>("kind")? == "purge" {
+        let occurred_at = operation.try_get("occurred_at")?;
+        return Ok(Entity {
+            id,
+            user_id: user.to_owned(),
+            entity_type: operation.try_get("entity_type")?,
+            title: None,
+            preview: None,
+            tags: Vec::new(),
+            file: None,
+            version,
+            created_at: occurred_at,
+            updated_at: occurred_at,
+            deleted_at: Some(occurred_at),
+        });
+    }
+    if let Some(entity) = revisions::at(connection, user, id, version).await? {
+        return Ok(entity);
+    }
+    let newest = sqlx::query(NEWEST).bind(id).bind(user).fetch_optional(connection).await?;
+    entity(&newest.ok_or(Error::EntityNotFound)?)
 }
 
 pub(super) fn entity(row: &PgRow) -> Result<Entity, Error> {
@@ -98,6 +112,7 @@ pub(super) fn pending_event(row: &PgRow) -> Result<Option<PendingEvent>, Error> 
             event_type: row.try_get("event_type")?,
             data: row.try_get("event_data")?,
         },
+        adopts: row.try_get("adopts")?,
     }))
 }
 

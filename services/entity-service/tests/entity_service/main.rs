@@ -4,6 +4,7 @@
 
 mod configuration;
 mod content;
+mod edits;
 mod faults;
 mod fencing;
 mod files;
@@ -13,9 +14,11 @@ mod migrations;
 mod operations;
 mod phases;
 mod plans;
+mod purge;
 mod recovery;
 mod repairs;
 mod retention;
+mod revisions;
 mod support;
 mod validation;
 mod walls;

@@ -154,6 +154,7 @@ async fn a_repeat_after_the_commit_gets_the_stored_answer() {
             r#type: "entity.created".to_owned(),
             data: EVENT_DATA.to_owned(),
         }),
+        adopts: false,
     };
     let answer = pb::OperationCommitted {
         entity: Some(entity.clone()),

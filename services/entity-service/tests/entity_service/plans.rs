@@ -5,11 +5,15 @@ use std::sync::Arc;
 use futures::future::join_all;
 use sqlx::PgPool;
 use synap_entity_service::{
-    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, Kind, OperationId, Phase},
+    domain::{
+        Act, Attempt, Begun, Change, Edit, EntityDraft, EventDraft, Intent, Kind, OperationId,
+        Phase, Update,
+    },
     store::Store,
 };
 use synap_postgres::connect_pool;
 use synap_types::{Checksum, EntityType, IdGenerator as _, SystemIds, UserId};
+use uuid::Uuid;
 
 use crate::support::{config, database, execute, set_phase};
 
@@ -57,17 +61,42 @@ fn change(attempt: &Attempt) -> Change {
     }
 }
 
+/// Everything that can be done to a note that is there.
+async fn edit(store: &Store, id: Uuid) -> Vec<OperationId> {
+    let user = UserId::parse("ada").unwrap();
+    let update = Update { title: Some("t".to_owned()), tags: None, body: None };
+    let mut operations = Vec::new();
+    for (kind, act) in [
+        (Kind::Update { entity_id: id, extension: None }, Act::Update(Box::new(update))),
+        (Kind::Delete { entity_id: id }, Act::Delete),
+        (Kind::Undelete { entity_id: id }, Act::Undelete),
+    ] {
+        let attempt = start(store, Intent { kind, ..intent() }).await;
+        operations.push(attempt.operation.clone());
+        let event = EventDraft { event_type: "entity.edited".to_owned(), data: "{}".to_owned() };
+        let edit = Edit { attempt, phase: Phase::Legacy, act, expected_version: None, event };
+        store.edit(edit).await.unwrap();
+    }
+    assert_eq!(store.revisions(&user, id, i32::MAX, 10).await.unwrap().unwrap().len(), 4);
+    assert!(store.revision(&user, id, 1, true).await.unwrap().is_some());
+    assert!(store.purgeable(100).await.unwrap().is_empty());
+    operations
+}
+
 /// Every statement of the write protocol, for one operation and for a batch.
 async fn round(store: &Store) {
     for count in [1, 20] {
         let attempts = join_all((0..count).map(|_| start(store, intent()))).await;
+        let mut first = None;
         for entity in join_all(attempts.iter().map(|a| store.commit(change(a)))).await {
             let entity = entity.unwrap();
+            first = first.or(Some(entity.id));
             let user = UserId::parse("ada").unwrap();
             assert!(store.entity(&user, entity.id, true, true).await.unwrap().is_some());
         }
         store.commit(change(&attempts[0])).await.unwrap();
-        let finished: Vec<_> = attempts.into_iter().map(|attempt| attempt.operation).collect();
+        let mut finished: Vec<_> = attempts.into_iter().map(|attempt| attempt.operation).collect();
+        finished.extend(edit(store, first.unwrap()).await);
         store.finish(&finished).await.unwrap();
     }
     let given_up = intent();
@@ -104,6 +133,9 @@ const GROW: &str = "
     INSERT INTO entities (id, user_id, type)
     SELECT gen_random_uuid(), CASE n % 10 WHEN 5 THEN 'ada' ELSE 'user-' || n % 1000 END, 'note'
     FROM generate_series(1, 20000) AS n;
+    INSERT INTO entity_revisions (entity_id, version, user_id, tags, created_at, deleted_at)
+    SELECT id, n, user_id, '{}', now(), CASE WHEN n = 1 THEN now() END
+    FROM entities CROSS JOIN generate_series(1, 3) AS n WHERE user_id <> 'ada';
     INSERT INTO content_blocks (entity_id, content) SELECT id, 'x' FROM entities
     ON CONFLICT DO NOTHING";
 

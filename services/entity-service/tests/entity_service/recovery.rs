@@ -80,6 +80,7 @@ async fn a_committed_event_is_handed_out_at_longer_and_longer_intervals() {
                 r#type: "entity.created".to_owned(),
                 data: EVENT_DATA.to_owned(),
             }),
+            adopts: false,
         };
         let claimed = pb::ClaimOperationsResponse { pending_events: vec![event], aborted: 0 };
         assert_eq!(api.claim(10).await.unwrap(), claimed);

@@ -210,6 +210,81 @@ impl Api {
         Ok(client.set_storage_phase(request).await?.into_inner().change_time.unwrap())
     }
 
+    /// Reads an entity as it was at a version.
+    pub(crate) async fn get_at(&self, user: &str, id: &str, version: i32) -> Answer<pb::Entity> {
+        let request = pb::GetEntityRequest {
+            user_id: user.to_owned(),
+            id: id.to_owned(),
+            version,
+            ..pb::GetEntityRequest::default()
+        };
+        let answer = EntityServiceClient::new(self.0.clone()).get_entity(request).await?;
+        Ok(answer.into_inner().entity.unwrap())
+    }
+
+    /// The revisions below a version.
+    pub(crate) async fn revisions(
+        &self,
+        user: &str,
+        id: &str,
+        before_version: i32,
+        limit: i32,
+    ) -> Answer<Vec<pb::Entity>> {
+        let request = pb::ListRevisionsRequest {
+            user_id: user.to_owned(),
+            id: id.to_owned(),
+            before_version,
+            limit,
+        };
+        let answer = EntityServiceClient::new(self.0.clone()).list_revisions(request).await?;
+        Ok(answer.into_inner().revisions)
+    }
+
+    /// The ids of what is due to be purged.
+    pub(crate) async fn purgeable(&self) -> Vec<String> {
+        let request = pb::ListPurgeableEntitiesRequest { limit: 100 };
+        let answer = self.operations().list_purgeable_entities(request).await.unwrap();
+        answer.into_inner().entities.into_iter().map(|entity| entity.entity_id).collect()
+    }
+
+    /// Begins a write and owns it.
+    pub(crate) async fn started(&self, request: pb::BeginOperationRequest) -> pb::OperationStarted {
+        match self.begin(request).await.unwrap() {
+            Outcome::Started(started) => started,
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    /// Gives a note a new body.
+    pub(crate) async fn update(&self, user: &str, entity: &str, body: &str) -> pb::Entity {
+        let request = edit_request(pb::OperationKind::Update, user, entity, "md");
+        let started = self.started(request).await;
+        self.commit(update_commit(&started, body)).await.unwrap()
+    }
+
+    /// Deletes or undeletes a note.
+    pub(crate) async fn mark(
+        &self,
+        kind: pb::OperationKind,
+        user: &str,
+        entity: &str,
+        expected_version: i32,
+    ) -> Answer<pb::Entity> {
+        let started = self.started(edit_request(kind, user, entity, "")).await;
+        let delete = pb::EntityDeletion { expected_version };
+        let undelete = pb::EntityUndeletion { expected_version };
+        let is_deletion = kind == pb::OperationKind::Delete;
+        self.commit(pb::CommitOperationRequest {
+            operation: started.operation.clone(),
+            phase: started.phase,
+            delete: is_deletion.then_some(delete),
+            undelete: (!is_deletion).then_some(undelete),
+            event: Some(pb::EventDraft { r#type: "entity.marked".into(), data: "{}".into() }),
+            ..pb::CommitOperationRequest::default()
+        })
+        .await
+    }
+
     pub(crate) async fn status(&self) -> Answer<pb::GetStorageStatusResponse> {
         let mut client = StorageServiceClient::new(self.0.clone());
         Ok(client.get_storage_status(pb::GetStorageStatusRequest {}).await?.into_inner())
@@ -265,6 +340,47 @@ pub(crate) fn commit_request(
             data: EVENT_DATA.to_owned(),
         }),
         ..pb::CommitOperationRequest::default()
+    }
+}
+
+/// A new attempt at a write on a note that is there; an update gets a body where there is an
+/// extension.
+pub(crate) fn edit_request(
+    kind: pb::OperationKind,
+    user: &str,
+    entity: &str,
+    extension: &str,
+) -> pb::BeginOperationRequest {
+    pb::BeginOperationRequest {
+        kind: kind.into(),
+        extension: extension.to_owned(),
+        entity_id: entity.to_owned(),
+        ..begin_request(user, &id())
+    }
+}
+
+/// What an attempt at an update commits: a new title and a new body, in the phase it was started in.
+pub(crate) fn update_commit(
+    started: &pb::OperationStarted,
+    body: &str,
+) -> pb::CommitOperationRequest {
+    let create = commit_request(started, body);
+    let draft = create.create.unwrap();
+    let body = pb::EntityBody {
+        preview: format!("{body}…"),
+        file: draft.file,
+        content_block: draft.content_block,
+    };
+    let update = pb::EntityUpdate {
+        title: Some("Another".to_owned()),
+        body: Some(body),
+        ..pb::EntityUpdate::default()
+    };
+    pb::CommitOperationRequest {
+        create: None,
+        update: Some(update),
+        event: Some(pb::EventDraft { r#type: "entity.updated".into(), data: "{}".into() }),
+        ..create
     }
 }
 

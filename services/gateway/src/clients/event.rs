@@ -1,17 +1,23 @@
 //! event-service.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use synap_proto::{
     event::{
-        AppendEventsRequest, ExpectedVersion, NewEvent, StreamAppend,
-        event_service_client::EventServiceClient, expected_version::Expectation,
+        AppendEventsRequest, Event, ExpectedVersion, NewEvent, ReadStreamRequest,
+        ReadStreamResponse, StreamAppend, event_service_client::EventServiceClient,
+        expected_version::Expectation,
     },
     field,
 };
 use synap_rpc::{Channel, RpcError, retry};
+use synap_types::UserId;
 use uuid::Uuid;
 
+use super::{promised, promised_time, promised_uuid};
 use crate::error::Error;
+
+const SERVICE: &str = "event-service";
 
 /// An event of one entity, as the pivot decided it.
 #[derive(Debug, Clone)]
@@ -28,6 +34,8 @@ pub(crate) struct EntityEvent {
     pub(crate) occurred_at: DateTime<Utc>,
     /// JSON object.
     pub(crate) data: String,
+    /// The entity had its versions before it had events.
+    pub(crate) adopts: bool,
 }
 
 /// The event store.
@@ -51,6 +59,47 @@ impl EventClient {
         .await?;
         Ok(())
     }
+
+    /// Reads the events of one entity of the user from a version on; another user's has none.
+    pub(crate) async fn read_stream(
+        &self,
+        user: &UserId,
+        entity_type: &str,
+        id: Uuid,
+        from_version: i64,
+        limit: i32,
+    ) -> Result<Vec<EntityEvent>, Error> {
+        let events = retry(|| async {
+            let request = ReadStreamRequest {
+                user_id: user.to_string(),
+                aggregate_type: entity_type.to_owned(),
+                aggregate_id: id.to_string(),
+                from_version,
+                limit,
+            };
+            let answers = self.stub.clone().read_stream(request).await?.into_inner();
+            answers.map_err(RpcError::from).try_collect::<Vec<_>>().await
+        })
+        .await?;
+        let event = |answer: ReadStreamResponse| promised(SERVICE, "event", answer.event);
+        events.into_iter().map(|answer| EntityEvent::read(event(answer)?)).collect()
+    }
+}
+
+impl EntityEvent {
+    fn read(event: Event) -> Result<Self, Error> {
+        Ok(Self {
+            event_id: promised_uuid(SERVICE, "event_id", &event.event_id)?,
+            user_id: event.user_id,
+            entity_type: event.aggregate_type,
+            entity_id: promised_uuid(SERVICE, "aggregate_id", &event.aggregate_id)?,
+            version: event.version,
+            event_type: event.r#type,
+            occurred_at: promised_time(SERVICE, "occur_time", event.occur_time)?,
+            data: event.data,
+            adopts: false,
+        })
+    }
 }
 
 impl From<&EntityEvent> for StreamAppend {
@@ -60,7 +109,11 @@ impl From<&EntityEvent> for StreamAppend {
             aggregate_id: event.entity_id.to_string(),
             user_id: event.user_id.clone(),
             expected_version: Some(ExpectedVersion {
-                expectation: Some(Expectation::Exact(event.version - 1)),
+                expectation: Some(if event.adopts {
+                    Expectation::Adopt(event.version - 1)
+                } else {
+                    Expectation::Exact(event.version - 1)
+                }),
             }),
             events: vec![NewEvent {
                 event_id: event.event_id.to_string(),

@@ -10,8 +10,8 @@ use synap_proto::field;
 
 pub(crate) use content::{BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
-    Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, OperationId,
-    What,
+    Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,
+    OperationId, Purgeable, Update, What,
 };
 pub(crate) use event::{EntityEvent, EventClient};
 

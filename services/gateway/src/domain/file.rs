@@ -6,7 +6,6 @@ use synap_proto::{
     gateway::FileMetadata,
 };
 use synap_types::{Checksum, MediaType};
-use uuid::Uuid;
 
 use super::{Fingerprint, MAX_TITLE_CHARS, check_tags, check_text};
 
@@ -128,27 +127,6 @@ fn check_name(name: &str) -> Checked<()> {
     if fits { Ok(()) } else { Err(Violation::new("file_name", what)) }
 }
 
-/// The version that an etag stands for; `None` where none was given.
-pub(crate) fn check_etag(etag: &str) -> Checked<Option<i32>> {
-    if etag.is_empty() {
-        return Ok(None);
-    }
-    let version = etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let version = version.and_then(|text| text.parse().ok()).filter(|version| *version > 0);
-    version
-        .map(Some)
-        .ok_or_else(|| Violation::new("etag", "is none of ours; take it from the file"))
-}
-
-/// What a deletion asks for; a repeat must ask for the same.
-pub(crate) fn deletion_fingerprint(id: Uuid, expected_version: Option<i32>) -> Checksum {
-    let mut print = Fingerprint::default();
-    print.part(b"files.delete");
-    print.part(id.as_bytes());
-    print.part(&expected_version.unwrap_or_default().to_be_bytes());
-    print.0.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,14 +203,5 @@ mod tests {
         let drafts = all.iter().map(|one| FileDraft::check(Some(one.clone()), 100).unwrap());
         let prints = drafts.flat_map(|draft| ["a", "b"].map(|method| draft.fingerprint(method)));
         assert_eq!(prints.collect::<std::collections::HashSet<_>>().len(), 14);
-    }
-
-    #[test]
-    fn an_etag_is_a_version() {
-        assert_eq!(check_etag(""), Ok(None));
-        assert_eq!(check_etag(&super::super::etag(7)), Ok(Some(7)));
-        for bad in ["7", "\"", "\"\"", "\"0\"", "\"-1\"", "W/\"1\"", "\"99999999999\""] {
-            assert!(check_etag(bad).is_err(), "{bad}");
-        }
     }
 }

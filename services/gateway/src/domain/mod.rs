@@ -1,17 +1,21 @@
 //! What the gateway speaks of: entities, and what new notes and files must be.
 
 mod content_check;
+mod etag;
 mod file;
 mod note;
+mod note_update;
 
 use chrono::{DateTime, Utc};
 use synap_proto::field::{self, Checked, Violation};
-use synap_types::{Hasher, MediaType};
+use synap_types::{Checksum, Hasher, MediaType};
 use uuid::Uuid;
 
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
-pub(crate) use file::{FileDraft, check_etag, deletion_fingerprint};
+pub(crate) use etag::{check_etag, etag};
+pub(crate) use file::FileDraft;
 pub(crate) use note::{Body, Note, NoteDraft, repair_fingerprint};
+pub(crate) use note_update::NoteUpdate;
 
 /// Characters of a title at most.
 pub(crate) const MAX_TITLE_CHARS: usize = 500;
@@ -47,13 +51,8 @@ pub(crate) struct Entity {
 impl Entity {
     /// Changes with every revision (AIP-154).
     pub(crate) fn etag(&self) -> String {
-        etag(self.version)
+        etag(&self.user_id, self.id, self.version)
     }
-}
-
-/// The etag of a version.
-pub(crate) fn etag(version: i32) -> String {
-    format!("\"{version}\"")
 }
 
 /// A body in the object store, as a row describes it.
@@ -110,6 +109,15 @@ fn check_tags(name: &str, tags: &[String]) -> Checked<()> {
 struct Fingerprint(Hasher);
 
 impl Fingerprint {
+    /// Of a write on an entity that is there.
+    fn of(method: &str, id: Uuid, expected_version: Option<i32>) -> Self {
+        let mut print = Self::default();
+        print.part(method.as_bytes());
+        print.part(id.as_bytes());
+        print.part(&expected_version.unwrap_or_default().to_be_bytes());
+        print
+    }
+
     fn part(&mut self, bytes: &[u8]) {
         self.0.update(&(bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
@@ -121,4 +129,9 @@ impl Fingerprint {
             self.part(tag.as_bytes());
         }
     }
+}
+
+/// What a write that brings nothing asks for; a repeat must ask for the same.
+pub(crate) fn fingerprint(method: &str, id: Uuid, expected_version: Option<i32>) -> Checksum {
+    Fingerprint::of(method, id, expected_version).0.finish()
 }

@@ -108,15 +108,7 @@ impl NoteDraft {
             auto_enrich,
             request_id: _,
         } = request;
-        if content.is_empty() {
-            return Err(Violation::new("content", "is empty; a note has at least one byte"));
-        }
-        if content.len() > max_bytes {
-            let size = content.len();
-            let what = format!("has {size} bytes; a note has {max_bytes} at most");
-            return Err(Violation::new("content", what));
-        }
-        check_text("content", &content, usize::MAX)?;
+        check_content(&content, max_bytes)?;
         check_text("title", &title, MAX_TITLE_CHARS)?;
         check_tags("tags", &tags)?;
         let input_type = match input_type.as_str() {
@@ -159,6 +151,19 @@ pub(crate) fn repair_fingerprint(id: Uuid, bad_key: &str) -> Checksum {
     print.0.finish()
 }
 
+/// A body of a note.
+pub(super) fn check_content(content: &str, max_bytes: usize) -> Checked<()> {
+    if content.is_empty() {
+        return Err(Violation::new("content", "is empty; a note has at least one byte"));
+    }
+    if content.len() > max_bytes {
+        let size = content.len();
+        let what = format!("has {size} bytes; a note has {max_bytes} at most");
+        return Err(Violation::new("content", what));
+    }
+    check_text("content", content, usize::MAX)
+}
+
 fn check_audio_url(text: &str) -> Checked<Option<Url>> {
     if text.is_empty() {
         return Ok(None);
@@ -178,7 +183,7 @@ fn check_audio_url(text: &str) -> Checked<Option<Url>> {
 }
 
 /// The first line with text, without Markdown's heading marks.
-fn derived_title(content: &str) -> String {
+pub(super) fn derived_title(content: &str) -> String {
     content
         .lines()
         .map(|line| line.trim().trim_start_matches('#').trim())
@@ -188,7 +193,7 @@ fn derived_title(content: &str) -> String {
 }
 
 /// The beginning of the body in one line.
-fn preview(content: &str) -> String {
+pub(super) fn preview(content: &str) -> String {
     let mut preview = String::new();
     for word in content.split_whitespace() {
         let room = PREVIEW_CHARS.saturating_sub(preview.chars().count());

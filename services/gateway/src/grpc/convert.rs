@@ -3,6 +3,7 @@
 use synap_proto::{field, gateway as pb};
 
 use crate::{
+    clients::EntityEvent,
     domain::{Entity, Note, StoredFile},
     saga::Written,
 };
@@ -35,10 +36,33 @@ impl From<Note> for pb::Note {
     }
 }
 
-impl From<Written> for pb::CreateNoteResponse {
-    fn from(written: Written) -> Self {
-        let note = Note { entity: written.entity, content: None };
-        Self { note: Some(note.into()), event_pending: written.event_pending }
+impl From<Entity> for pb::Note {
+    fn from(entity: Entity) -> Self {
+        Note { entity, content: None }.into()
+    }
+}
+
+/// The answers of writes have one shape.
+macro_rules! written {
+    ($($answer:ident),*) => {$(
+        impl From<Written> for pb::$answer {
+            fn from(Written { entity, event_pending, replayed: _ }: Written) -> Self {
+                Self { note: Some(entity.into()), event_pending }
+            }
+        }
+    )*};
+}
+written!(CreateNoteResponse, UpdateNoteResponse, DeleteNoteResponse, UndeleteNoteResponse);
+
+impl From<EntityEvent> for pb::NoteEvent {
+    fn from(event: EntityEvent) -> Self {
+        Self {
+            id: event.event_id.to_string(),
+            r#type: event.event_type,
+            version: event.version,
+            occur_time: Some(field::timestamp(event.occurred_at)),
+            data: event.data,
+        }
     }
 }
 

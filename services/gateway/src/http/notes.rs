@@ -124,7 +124,8 @@ pub(super) async fn get(
 ) -> Response {
     let answer = async {
         let input = get_input(&query.unwrap_or_default())?;
-        let request = GetNoteRequest { id: input.id, include_content: input.include_content };
+        let request =
+            GetNoteRequest { id: input.id, include_content: input.include_content, revision: 0 };
         Ok(GetOutput { note: api.get(&user, &request).await?.into() })
     };
     respond(uri.path(), answer.await)

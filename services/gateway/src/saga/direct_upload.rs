@@ -47,7 +47,7 @@ impl Saga {
         let intent = Intent {
             operation: OperationId { user, request },
             fingerprint: draft.fingerprint("files.create_upload_url"),
-            entity_type: "file",
+            entity_type: "file".to_owned(),
             kind: Kind::Create { extension: draft.media.extension() },
             lease: Some(wanted),
             draft: Some(draft.to_json()),

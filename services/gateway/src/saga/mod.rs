@@ -14,19 +14,23 @@
 //! The caller is answered after step 4. If the event store does not answer in time, the answer is
 //! still success, with `event_pending`: the outcome was decided at step 3, and recovery appends.
 
+mod bodiless;
 mod create_note;
-mod delete_file;
 mod direct_upload;
 mod finisher;
 mod lease;
+mod note_body;
 mod repair_note;
+mod update_note;
 mod upload_file;
 
 use std::{sync::Arc, time::Duration};
 
 use synap_rpc::deadline;
 use synap_types::IdGenerator;
+use tracing::Instrument as _;
 
+pub(crate) use bodiless::Target;
 pub(crate) use direct_upload::UploadUrl;
 pub(crate) use finisher::Finisher;
 pub(crate) use repair_note::BadBlob;
@@ -121,7 +125,7 @@ impl Saga {
 
         // 3 Commit: the pivot
         synap_failpoint::hit("gateway.commit.before").await;
-        let entity = self.entity.commit(attempt, &change).await?;
+        let (entity, adopts) = self.entity.commit(attempt, &change).await?;
         synap_failpoint::hit("gateway.commit.after").await;
         if let What::Repair { .. } = change.what {
             return Ok(Written { entity, event_pending: false, replayed: false });
@@ -137,6 +141,7 @@ impl Saga {
             event_type: change.event_type.to_owned(),
             occurred_at: attempt.occurred_at,
             data: change.event_data,
+            adopts,
         };
         let event_pending = self.roll_forward(&attempt.operation, &event).await;
         Ok(Written { entity, event_pending, replayed: false })
@@ -157,7 +162,7 @@ impl Saga {
         synap_failpoint::hit("gateway.append.before").await;
         let left = deadline::remaining().map(|left| left.saturating_sub(ANSWER_MARGIN));
         let limit = left.map_or(self.append_timeout, |left| left.min(self.append_timeout));
-        let appended = deadline::within(limit, self.event.append(event)).await;
+        let appended = deadline::within(limit, self.append_in_order(event)).await;
         synap_failpoint::hit("gateway.append.after").await;
         match appended {
             Ok(Ok(())) => {
@@ -171,6 +176,21 @@ impl Saga {
             Err(_) => {
                 tracing::warn!(step = "append", ?limit, event_id = %event.event_id, "event pending");
                 true
+            }
+        }
+    }
+
+    /// Step 4. The event of the version before may still be on its way: its writer came to the pivot
+    /// first, and not yet here.
+    async fn append_in_order(&self, event: &EntityEvent) -> Result<(), Error> {
+        let mut poll = FIRST_POLL;
+        loop {
+            let error = match self.event.append(event).await {
+                Err(error) if error.is_out_of_order() => error,
+                outcome => return outcome,
+            };
+            if Self::wait(&mut poll, Duration::ZERO).await.is_err() {
+                return Err(error);
             }
         }
     }
@@ -201,4 +221,15 @@ impl Saga {
         *poll = (*poll * 2).min(LAST_POLL);
         Ok(())
     }
+}
+
+/// A write that has begun is carried to its end, even if its caller hangs up: the end of a body that
+/// breaks off is that nothing is left of it. It ends after `limit`, however patient its caller is.
+pub(crate) async fn carry_out(
+    limit: Duration,
+    write: impl Future<Output = Result<Written, Error>> + Send + 'static,
+) -> Result<Written, Error> {
+    let limit = deadline::remaining().unwrap_or_default().min(limit);
+    let write = tokio::spawn(deadline::within(limit, write).in_current_span());
+    write.await.map_err(|_| Error::contract("gateway", "the write ended early"))??
 }

@@ -36,7 +36,7 @@ impl Saga {
         let intent = Intent {
             operation: OperationId { user: blob.user.clone(), request },
             fingerprint: repair_fingerprint(blob.id, &blob.key),
-            entity_type: "note",
+            entity_type: "note".to_owned(),
             kind: Kind::Repair { id: blob.id, extension: "md" },
             lease: None,
             draft: None,

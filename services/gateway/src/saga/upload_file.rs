@@ -51,7 +51,7 @@ impl Saga {
         let intent = Intent {
             operation: OperationId { user, request },
             fingerprint: draft.fingerprint("files.upload"),
-            entity_type: "file",
+            entity_type: "file".to_owned(),
             kind: Kind::Create { extension: draft.media.extension() },
             lease: None,
             draft: None,

@@ -2,11 +2,14 @@
 //! of that step is killed with SIGKILL before the step, after its effect but before the reply, and
 //! after the reply. Real processes; the failpoints exist in test builds only.
 
+use std::collections::BTreeMap;
+
 use crate::support::{
-    Armed, Client, Name, System, eventually,
+    Armed, Client, Kept, Name, System, eventually,
     files::{metadata, pdf},
 };
 use futures::future::join_all;
+use synap_proto::gateway::Note;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -18,68 +21,167 @@ enum Moment {
 }
 
 /// What is being done while the process dies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    Notes,
-    Files,
+    /// New notes and small files.
+    Creations,
     /// Each of more than one part; on S3.
     LargeFiles,
-    Deletions,
+    /// Of everything that can be done to what is there.
+    Edits,
+    /// By recovery, of what was deleted long ago.
+    Purges,
 }
 
-/// One call: its request id, its body, and the file that it deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    CreateNote,
+    UploadFile,
+    Rewrite,
+    Retitle,
+    Delete,
+    DeleteFile,
+    Undelete,
+}
+
+/// One call, and what must be there when it is done.
 #[derive(Clone)]
 struct Call {
-    work: Work,
+    act: Act,
     request: String,
     body: Vec<u8>,
-    file: String,
+    /// The note or file that is there before, with its etag and its body then.
+    id: String,
+    etag: String,
+    before: Vec<u8>,
 }
 
 impl Work {
-    fn calls(self) -> u64 {
-        match self {
-            Self::Notes | Self::Files | Self::Deletions => 6,
-            Self::LargeFiles => 2,
-        }
-    }
-
-    fn call(self, n: u64) -> Call {
-        let body = match self {
-            Self::Notes => format!("note {n}").into_bytes(),
-            Self::Files | Self::Deletions => pdf(n, 1000),
-            Self::LargeFiles => pdf(n, 9 * 1024 * 1024),
+    fn calls(self) -> Vec<Call> {
+        use Act::{CreateNote, Delete, DeleteFile, Retitle, Rewrite, Undelete, UploadFile};
+        let acts = match self {
+            Self::Creations => {
+                vec![CreateNote, UploadFile, CreateNote, UploadFile, CreateNote, UploadFile]
+            }
+            Self::LargeFiles => vec![UploadFile, UploadFile],
+            Self::Edits => vec![Rewrite, Retitle, Delete, DeleteFile, Undelete, Rewrite],
+            Self::Purges => vec![],
         };
-        let request = Uuid::from_u128(u128::from(n) + 1).to_string();
-        Call { work: self, request, body, file: String::new() }
+        let size = if self == Self::LargeFiles { 9 * 1024 * 1024 } else { 1000 };
+        let call = |(n, act)| Call::new(n, act, size);
+        (0..).zip(acts).map(call).collect()
     }
 }
 
 impl Call {
+    fn new(n: u64, act: Act, size: usize) -> Self {
+        let before = match act {
+            Act::UploadFile | Act::DeleteFile => pdf(n, size),
+            _ => format!("note {n}").into_bytes(),
+        };
+        let body =
+            if act == Act::Rewrite { format!("again {n}").into_bytes() } else { before.clone() };
+        let request = Uuid::from_u128(u128::from(n) + 1).to_string();
+        Self { act, request, body, id: String::new(), etag: String::new(), before }
+    }
+
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+
+    /// Makes in peace what the call is about.
+    async fn arrange(&mut self, client: &Client) {
+        (self.id, self.etag) = match self.act {
+            Act::CreateNote | Act::UploadFile => return,
+            Act::DeleteFile => {
+                let made = client.upload(metadata("application/pdf", ""), &self.before).await;
+                let file = made.unwrap().0;
+                (file.id, file.etag)
+            }
+            Act::Rewrite | Act::Retitle | Act::Delete | Act::Undelete => {
+                let mut note = client.create(Self::text(&self.before), "").await.unwrap().0;
+                if self.act == Act::Undelete {
+                    note = client.delete(&note.id, &note.etag, "").await.unwrap().0;
+                }
+                (note.id, note.etag)
+            }
+        };
+    }
+
     /// Returns the id of the note or file.
     async fn make(&self, client: &Client) -> Result<String, Status> {
-        match self.work {
-            Work::Notes => {
-                let text = std::str::from_utf8(&self.body).unwrap();
-                Ok(client.create(text, &self.request).await?.0.id)
+        let Self { act, request, body, id, etag, before: _ } = self;
+        let there = Note { id: id.clone(), etag: etag.clone(), ..Note::default() };
+        Ok(match act {
+            Act::CreateNote => client.create(Self::text(body), request).await?.0.id,
+            Act::UploadFile => {
+                client.upload(metadata("application/pdf", request), body).await?.0.id
             }
-            Work::Files | Work::LargeFiles => {
-                let what = metadata("application/pdf", &self.request);
-                Ok(client.upload(what, &self.body).await?.0.id)
+            Act::Rewrite => {
+                let change = Note { content: Self::text(body).to_owned(), ..there };
+                client.update(change, &["content"], request).await?.0.id
             }
-            Work::Deletions => {
-                let (file, _) = client.delete_file(&self.file, "\"1\"", &self.request).await?;
-                assert_eq!((file.version, &file.id), (2, &self.file));
-                Ok(file.id)
+            Act::Retitle => {
+                let change = Note { title: "another".to_owned(), ..there };
+                client.update(change, &["title"], request).await?.0.id
+            }
+            Act::Delete => client.delete(id, etag, request).await?.0.id,
+            Act::DeleteFile => client.delete_file(id, etag, request).await?.0.id,
+            Act::Undelete => client.undelete(id, etag, request).await?.0.id,
+        })
+    }
+
+    /// The version that the call brings about, and whether what it was about is then deleted.
+    fn outcome(&self) -> (i32, bool) {
+        match self.act {
+            Act::CreateNote | Act::UploadFile => (1, false),
+            Act::Rewrite | Act::Retitle => (2, false),
+            Act::Delete | Act::DeleteFile => (2, true),
+            Act::Undelete => (3, false),
+        }
+    }
+
+    /// The call has been acknowledged, so it has happened, as a whole and once.
+    async fn check(&self, client: &Client, id: &str, kept: &BTreeMap<String, Kept>) {
+        let there =
+            kept.get(id).unwrap_or_else(|| panic!("{}, acknowledged, is lost", self.request));
+        assert!(there.body == self.body, "another body");
+        assert_eq!((there.version, there.deleted), self.outcome(), "{:?}", self.act);
+        match self.act {
+            Act::UploadFile => assert!(client.download(id, 0, 0).await.unwrap().1 == self.body),
+            Act::DeleteFile => assert!(client.get_file(id).await.is_err()),
+            Act::Delete => assert!(client.get(id).await.is_err()),
+            Act::CreateNote | Act::Rewrite | Act::Retitle | Act::Undelete => {
+                assert_eq!(client.get(id).await.unwrap().content.as_bytes(), self.body);
             }
         }
     }
+}
+
+/// Notes with two bodies each that are deleted; nobody purges them before they are old.
+async fn arrange_deleted(client: &Client) {
+    for n in 0..3 {
+        let (note, _) = client.create(&format!("note {n}"), "").await.unwrap();
+        client.rewrite(&note.id, &format!("again {n}")).await.unwrap();
+        client.delete(&note.id, "", "").await.unwrap();
+    }
+}
+
+async fn count(system: &System, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&system.database.pool).await.unwrap()
+}
+
+/// All deletions were longer ago than they are kept.
+async fn grow_old(system: &System) {
+    let age = "WITH old AS (UPDATE entities SET deleted_at = deleted_at - interval '31 days')
+               UPDATE entity_revisions SET deleted_at = deleted_at - interval '31 days'";
+    sqlx::query(age).execute(&system.database.pool).await.unwrap();
 }
 
 /// Kills `victim` at a moment of a step that `service` carries out, and checks what is left.
 async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Name) {
     let mut system = System::new().await;
-    if matches!(work, Work::LargeFiles) {
+    if work == Work::LargeFiles {
         system.use_s3().await;
     }
     let at_gateway = victim == Name::Gateway;
@@ -95,14 +197,14 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
         (Moment::After, false) => (Name::Gateway, format!("gateway.{step}.after"), "pause"),
     };
     let armed = Armed(place, action);
-    let mut calls: Vec<Call> = (0..work.calls()).map(|n| work.call(n)).collect();
-    if matches!(work, Work::Deletions) {
-        // What is going to be deleted is made in peace.
+    let mut calls = work.calls();
+    if matches!(work, Work::Edits | Work::Purges) {
+        // What there is to change is made in peace.
         system.start_all(None).await;
         let client = system.client("ada");
-        for call in &mut calls {
-            let made = client.upload(metadata("application/pdf", ""), &call.body).await;
-            call.file = made.unwrap().0.id;
+        join_all(calls.iter_mut().map(|call| call.arrange(&client))).await;
+        if work == Work::Purges {
+            arrange_deleted(&client).await;
         }
         system.settled().await;
         system.kill(who).await;
@@ -120,6 +222,9 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
             tokio::spawn(async move { call.make(&client).await })
         })
         .collect();
+    if work == Work::Purges {
+        grow_old(&system).await;
+    }
 
     if action == "kill" {
         system.died(victim).await;
@@ -133,39 +238,49 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
     system.ready(victim).await;
 
     let answers: Vec<_> = join_all(made).await.into_iter().map(Result::unwrap).collect();
+    if work == Work::Purges {
+        eventually("all are purged", || async {
+            count(&system, "SELECT count(*) FROM entities").await == 0
+        })
+        .await;
+    }
     system.settled().await;
     let kept = system.check_everything().await;
+    if work == Work::Purges {
+        let purged = "SELECT count(*) FROM event_store.events WHERE event_type = 'entity.purged'";
+        assert_eq!((count(&system, purged).await, kept.len()), (3, 0));
+        assert!(system.blobs().is_empty());
+    }
 
-    // Nothing that was acknowledged is lost or differs.
+    // Nothing that was acknowledged is lost or differs; of what was not, all or nothing is there.
     for (call, answer) in calls.iter().zip(&answers) {
-        let Ok(id) = answer else { continue };
-        let there =
-            kept.get(id).unwrap_or_else(|| panic!("{}, acknowledged, is lost", call.request));
-        assert!(there.body == call.body, "another body");
-        assert_eq!(there.deleted, matches!(work, Work::Deletions));
-        match work {
-            Work::Notes => assert_eq!(client.get(id).await.unwrap().content.as_bytes(), call.body),
-            Work::Files | Work::LargeFiles => {
-                assert!(client.download(id, 0, 0).await.unwrap().1 == call.body);
+        match answer {
+            Ok(id) => call.check(&client, id, &kept).await,
+            Err(_) => {
+                if let Some(there) = kept.get(&call.id) {
+                    let (version, deleted) = call.outcome();
+                    let done = (there.version, there.deleted) == (version, deleted);
+                    assert!(done || there.version == version - 1, "{there:?}");
+                    assert!(there.body == if done { &call.body[..] } else { &call.before });
+                }
             }
-            Work::Deletions => assert!(client.get_file(id).await.is_err()),
         }
     }
     // Whatever was not acknowledged can be repeated, and is there once.
+    let mut ids = Vec::new();
     for (call, answer) in calls.iter().zip(&answers) {
         let again = call.make(&client).await.unwrap();
         if let Ok(first) = answer {
             assert_eq!(again, *first);
         }
+        ids.push(again);
     }
     system.settled().await;
     let kept = system.check_everything().await;
-    assert!(kept.values().all(|one| one.deleted == matches!(work, Work::Deletions)));
-    let mut there: Vec<_> = kept.into_values().map(|one| one.body).collect();
-    let mut asked: Vec<_> = calls.into_iter().map(|call| call.body).collect();
-    there.sort();
-    asked.sort();
-    assert!(there == asked, "{} are there of {}", there.len(), asked.len());
+    for (call, id) in calls.iter().zip(&ids) {
+        call.check(&client, id, &kept).await;
+    }
+    assert_eq!(kept.len(), calls.len());
     assert_eq!(system.unfinished_uploads(), Vec::<String>::new());
 }
 
@@ -208,23 +323,23 @@ macro_rules! matrix {
 }
 
 matrix! {
-    Notes, note_step_1_begin: "begin", Entity;
-    Notes, note_step_2_put: "put", Content;
-    Notes, note_step_3_commit: "commit", Entity;
-    Notes, note_step_4_append: "append", Event;
-    Notes, note_step_5_finish: "finish", Entity;
-    Files, file_step_1_begin: "begin", Entity;
-    Files, file_step_2_put: "put", Content;
-    Files, file_step_3_commit: "commit", Entity;
-    Files, file_step_4_append: "append", Event;
-    Files, file_step_5_finish: "finish", Entity;
+    Creations, creation_step_1_begin: "begin", Entity;
+    Creations, creation_step_2_put: "put", Content;
+    Creations, creation_step_3_commit: "commit", Entity;
+    Creations, creation_step_4_append: "append", Event;
+    Creations, creation_step_5_finish: "finish", Entity;
     LargeFiles, large_file_step_1_begin: "begin", Entity;
     LargeFiles, large_file_step_2_put: "put", Content;
     LargeFiles, large_file_step_3_commit: "commit", Entity;
     LargeFiles, large_file_step_4_append: "append", Event;
     LargeFiles, large_file_step_5_finish: "finish", Entity;
-    Deletions, deletion_step_1_begin: "begin", Entity;
-    Deletions, deletion_step_3_commit: "commit", Entity;
-    Deletions, deletion_step_4_append: "append", Event;
-    Deletions, deletion_step_5_finish: "finish", Entity;
+    Edits, edit_step_1_begin: "begin", Entity;
+    Edits, edit_step_2_put: "put", Content;
+    Edits, edit_step_3_commit: "commit", Entity;
+    Edits, edit_step_4_append: "append", Event;
+    Edits, edit_step_5_finish: "finish", Entity;
+    Purges, purge_step_1_begin: "begin", Entity;
+    Purges, purge_step_3_commit: "commit", Entity;
+    Purges, purge_step_4_append: "append", Event;
+    Purges, purge_step_5_finish: "finish", Entity;
 }

@@ -222,7 +222,7 @@ async fn another_users_note_is_like_none() {
     for include_content in [false, true] {
         let mut answers = Vec::new();
         for id in [note.id.as_str(), unknown] {
-            let request = GetNoteRequest { id: id.to_owned(), include_content };
+            let request = GetNoteRequest { id: id.to_owned(), include_content, revision: 0 };
             let status = eve.stub.clone().get_note(eve.request(request)).await.unwrap_err();
             assert_status(&status, Code::NotFound, reason::NOT_FOUND);
             answers.push((status.message().to_owned(), status.details().to_vec()));

@@ -52,7 +52,7 @@ async fn try_what_is_printed(up: &Up) {
 
     let (mut grpc, header, path, json) = grpcurl(&get);
     assert_eq!((&json["id"], &json["include_content"]), (&"<its id>".into(), &true.into()));
-    let message = GetNoteRequest { id: note.id, include_content: true };
+    let message = GetNoteRequest { id: note.id, include_content: true, revision: 0 };
     let codec = ProstCodec::<GetNoteRequest, GetNoteResponse>::default();
     grpc.ready().await.unwrap();
     let read = grpc.unary(authorized(message, &header), path, codec).await.unwrap();

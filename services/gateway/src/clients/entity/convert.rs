@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::{
     super::{EntityEvent, promised, promised_time, promised_uuid},
     SERVICE,
-    types::{Attempt, Change, Committed, Intent, Kind, OperationId, Phase, What},
+    types::{
+        Attempt, Change, Committed, Intent, Kind, OperationId, Phase, Purgeable, Update, What,
+    },
 };
 use crate::{
     domain::{Entity, StoredFile},
@@ -22,7 +24,7 @@ pub(super) fn begin_request(intent: &Intent, attempt_id: Uuid) -> pb::BeginOpera
         user_id: intent.operation.user.to_string(),
         request_id: intent.operation.request.to_string(),
         fingerprint: Bytes::copy_from_slice(intent.fingerprint.as_bytes()),
-        entity_type: intent.entity_type.to_owned(),
+        entity_type: intent.entity_type.clone(),
         attempt_id: attempt_id.to_string(),
         lease: intent.lease.and_then(|lease| lease.try_into().ok()),
         draft: intent.draft.clone().unwrap_or_default(),
@@ -33,8 +35,21 @@ pub(super) fn begin_request(intent: &Intent, attempt_id: Uuid) -> pb::BeginOpera
             request.set_kind(pb::OperationKind::Create);
             extension.clone_into(&mut request.extension);
         }
+        Kind::Update { id, extension } => {
+            request.set_kind(pb::OperationKind::Update);
+            request.entity_id = id.to_string();
+            extension.unwrap_or_default().clone_into(&mut request.extension);
+        }
         Kind::Delete { id } => {
             request.set_kind(pb::OperationKind::Delete);
+            request.entity_id = id.to_string();
+        }
+        Kind::Undelete { id } => {
+            request.set_kind(pb::OperationKind::Undelete);
+            request.entity_id = id.to_string();
+        }
+        Kind::Purge { id } => {
+            request.set_kind(pb::OperationKind::Purge);
             request.entity_id = id.to_string();
         }
         Kind::Repair { id, extension } => {
@@ -70,14 +85,7 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
                 title: new.title,
                 preview: new.preview,
                 tags: new.tags,
-                file: new.file.map(|file| pb::File {
-                    url: file.url,
-                    path: file.path,
-                    size: file.size,
-                    r#type: file.kind,
-                    checksum: file.checksum,
-                    name: file.name,
-                }),
+                file: new.file.map(Into::into),
                 content_block: new.content_block,
             });
         }
@@ -85,12 +93,46 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
             let expected_version = expected_version.unwrap_or_default();
             request.delete = Some(pb::EntityDeletion { expected_version });
         }
+        What::Update(update) => request.update = Some((*update).into()),
+        What::Undelete { expected_version } => {
+            let expected_version = expected_version.unwrap_or_default();
+            request.undelete = Some(pb::EntityUndeletion { expected_version });
+        }
+        What::Purge => request.purge = Some(pb::EntityPurge {}),
         What::Repair { version, bad_key, url } => {
             request.repair = Some(pb::EntityRepair { version, bad_key, url });
             request.event = None;
         }
     }
     request
+}
+
+impl From<Update> for pb::EntityUpdate {
+    fn from(update: Update) -> Self {
+        Self {
+            expected_version: update.expected_version.unwrap_or_default(),
+            title: update.title,
+            tags: update.tags.map(|tags| pb::EntityTags { tags }),
+            body: update.body.map(|body| pb::EntityBody {
+                preview: body.preview,
+                file: body.file.map(Into::into),
+                content_block: body.content_block,
+            }),
+        }
+    }
+}
+
+impl From<StoredFile> for pb::File {
+    fn from(file: StoredFile) -> Self {
+        Self {
+            url: file.url,
+            path: file.path,
+            size: file.size,
+            r#type: file.kind,
+            checksum: file.checksum,
+            name: file.name,
+        }
+    }
 }
 
 pub(super) fn attempt(
@@ -142,6 +184,7 @@ pub(super) fn pending_event(
         event_type: event.r#type,
         occurred_at: promised_time(SERVICE, "occur_time", pending.occur_time)?,
         data: event.data,
+        adopts: pending.adopts,
     };
     Ok((id, event))
 }
@@ -169,5 +212,13 @@ pub(super) fn entity(entity: pb::Entity) -> Result<Entity, Error> {
             .delete_time
             .map(|time| promised_time(SERVICE, "delete_time", Some(time)))
             .transpose()?,
+    })
+}
+
+pub(super) fn purgeable(entity: pb::PurgeableEntity) -> Result<Purgeable, Error> {
+    Ok(Purgeable {
+        user: UserId::parse(entity.user_id).map_err(|_| Error::contract(SERVICE, "user_id"))?,
+        entity_type: entity.entity_type,
+        id: promised_uuid(SERVICE, "entity_id", &entity.entity_id)?,
     })
 }

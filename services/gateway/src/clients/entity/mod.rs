@@ -18,11 +18,13 @@ use tonic::Code;
 use uuid::Uuid;
 
 pub(crate) use types::{
-    Attempt, Begun, Change, Committed, Creation, Found, Intent, Kind, OperationId, What,
+    Attempt, Begun, Change, Committed, Creation, Found, Intent, Kind, NewBody, OperationId,
+    Purgeable, Update, What,
 };
 
 use self::convert::{
     attempt, begin_request, commit_request, committed, entity, lease, operation_ref, pending_event,
+    purgeable,
 };
 use super::{EntityEvent, promised};
 use crate::{domain::Entity, error::Error};
@@ -48,20 +50,22 @@ impl EntityClient {
         }
     }
 
-    /// Reads an entity of the user and type: `None` if there is none. With it comes its body, only
-    /// if it was asked for and is still in the legacy tables.
+    /// Reads an entity of the user and type at a version, 0 for the newest: `None` if there is none.
+    /// With it comes its body, only if it was asked for and is still in the legacy tables.
     pub(crate) async fn entity(
         &self,
         user: &UserId,
         entity_type: &str,
         id: Uuid,
+        version: i32,
         with_content_block: bool,
     ) -> Result<Option<(Entity, Option<String>)>, Error> {
         let request = pb::GetEntityRequest {
             user_id: user.to_string(),
             id: id.to_string(),
             include_content_block: with_content_block,
-            blob_unreadable: false,
+            version,
+            ..pb::GetEntityRequest::default()
         };
         self.get(request, entity_type).await
     }
@@ -79,6 +83,7 @@ impl EntityClient {
             id: id.to_string(),
             include_content_block: true,
             blob_unreadable: true,
+            version: 0,
         };
         self.get(request, entity_type).await
     }
@@ -101,6 +106,36 @@ impl EntityClient {
         };
         let found = entity(promised(SERVICE, "entity", answer.entity)?)?;
         Ok((found.entity_type == entity_type).then_some((found, answer.content_block)))
+    }
+
+    /// The revisions of an entity of the user and type below a version, newest first; 0 begins with
+    /// the newest. `None` if there is no such entity.
+    pub(crate) async fn revisions(
+        &self,
+        user: &UserId,
+        entity_type: &str,
+        id: Uuid,
+        before_version: i32,
+        limit: i32,
+    ) -> Result<Option<Vec<Entity>>, Error> {
+        let answer = retry(|| {
+            let request = pb::ListRevisionsRequest {
+                user_id: user.to_string(),
+                id: id.to_string(),
+                before_version,
+                limit,
+            };
+            let mut stub = self.entities.clone();
+            async move { stub.list_revisions(request).await.map_err(RpcError::from) }
+        })
+        .await;
+        let revisions = match answer {
+            Ok(answer) => answer.into_inner().revisions,
+            Err(error) if error.code == Code::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let revisions = revisions.into_iter().map(entity).collect::<Result<Vec<_>, _>>()?;
+        Ok(revisions.iter().all(|one| one.entity_type == entity_type).then_some(revisions))
     }
 
     /// Step 1. `attempt_id` is made once for this try: repeating it changes nothing.
@@ -167,15 +202,21 @@ impl EntityClient {
         lease(answer.into_inner().lease)
     }
 
-    /// Step 3, the pivot. Repeating it after a lost reply succeeds.
-    pub(crate) async fn commit(&self, attempt: &Attempt, change: &Change) -> Result<Entity, Error> {
+    /// Step 3, the pivot. Repeating it after a lost reply succeeds. With the entity comes whether it
+    /// had its versions before it had events.
+    pub(crate) async fn commit(
+        &self,
+        attempt: &Attempt,
+        change: &Change,
+    ) -> Result<(Entity, bool), Error> {
         let answer = retry(|| {
             let request = commit_request(attempt, change.clone());
             let mut stub = self.operations.clone();
             async move { stub.commit_operation(request).await.map_err(RpcError::from) }
         })
-        .await?;
-        entity(promised(SERVICE, "entity", answer.into_inner().entity)?)
+        .await?
+        .into_inner();
+        Ok((entity(promised(SERVICE, "entity", answer.entity)?)?, answer.adopts))
     }
 
     /// Step 5 for many operations.
@@ -219,6 +260,14 @@ impl EntityClient {
         let events =
             answer.pending_events.into_iter().map(pending_event).collect::<Result<_, _>>()?;
         Ok((events, answer.aborted))
+    }
+
+    /// Recovery: entities that were deleted longer ago than the retention.
+    pub(crate) async fn purgeable(&self, limit: i32) -> Result<Vec<Purgeable>, Error> {
+        let request = pb::ListPurgeableEntitiesRequest { limit };
+        let answer = self.operations.clone().list_purgeable_entities(request).await;
+        let entities = answer.map_err(RpcError::from)?.into_inner().entities;
+        entities.into_iter().map(purgeable).collect()
     }
 
     /// Recovery: keys of blobs to delete.

@@ -22,8 +22,8 @@ pub(crate) struct OperationId {
 pub(crate) struct Intent {
     pub(crate) operation: OperationId,
     pub(crate) fingerprint: Checksum,
-    /// `note` or `file`.
-    pub(crate) entity_type: &'static str,
+    /// `note`, `file`, …
+    pub(crate) entity_type: String,
     pub(crate) kind: Kind,
     /// How long an attempt may take; `None` is entity-service's default.
     pub(crate) lease: Option<Duration>,
@@ -36,8 +36,14 @@ pub(crate) struct Intent {
 pub(crate) enum Kind {
     /// Creates an entity whose body has this file extension.
     Create { extension: &'static str },
+    /// Changes an entity, and gives it a body with this file extension, if any.
+    Update { id: Uuid, extension: Option<&'static str> },
     /// Deletes an entity.
     Delete { id: Uuid },
+    /// Takes a deletion back.
+    Undelete { id: Uuid },
+    /// Removes what was deleted longer ago than the retention.
+    Purge { id: Uuid },
     /// Puts a body with this file extension back into the store.
     Repair { id: Uuid, extension: &'static str },
 }
@@ -64,7 +70,7 @@ pub(crate) struct Attempt {
     pub(crate) operation: OperationId,
     pub(crate) epoch: i64,
     pub(crate) entity_id: Uuid,
-    /// Empty for a deletion.
+    /// Empty where no body is written.
     pub(crate) key: String,
     pub(crate) event_id: Uuid,
     pub(crate) occurred_at: DateTime<Utc>,
@@ -90,14 +96,18 @@ pub(crate) struct Change {
     pub(crate) event_data: String,
 }
 
-/// What the pivot does to the entity.
+/// What the pivot does to the entity. With a version that the caller has seen only to that one.
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     Create(Box<Creation>),
-    /// Only at the version that the caller has seen, if it says which.
+    Update(Box<Update>),
     Delete {
         expected_version: Option<i32>,
     },
+    Undelete {
+        expected_version: Option<i32>,
+    },
+    Purge,
     /// Only the blob that its row names, only while it does at this version. Nobody is told: there
     /// is no event.
     Repair {
@@ -105,6 +115,32 @@ pub(crate) enum What {
         bad_key: String,
         url: String,
     },
+}
+
+/// What changes: what is `None` stays as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Update {
+    pub(crate) expected_version: Option<i32>,
+    /// Empty for none.
+    pub(crate) title: Option<String>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) body: Option<NewBody>,
+}
+
+/// A body that takes the place of another.
+#[derive(Debug, Clone)]
+pub(crate) struct NewBody {
+    pub(crate) preview: String,
+    pub(crate) file: Option<StoredFile>,
+    pub(crate) content_block: Option<String>,
+}
+
+/// An entity that was deleted longer ago than the retention.
+#[derive(Debug)]
+pub(crate) struct Purgeable {
+    pub(crate) user: UserId,
+    pub(crate) entity_type: String,
+    pub(crate) id: Uuid,
 }
 
 /// A new entity.

@@ -65,7 +65,7 @@ impl Client {
     }
 
     pub async fn get_within(&self, limit: Duration, id: &str) -> Result<Note, Status> {
-        let message = GetNoteRequest { id: id.to_owned(), include_content: true };
+        let message = GetNoteRequest { id: id.to_owned(), include_content: true, revision: 0 };
         let mut request = self.request(message);
         request.set_timeout(limit);
         let answer = self.stub.clone().get_note(request).await?;

@@ -4,10 +4,12 @@ pub mod client;
 pub mod files;
 pub mod http;
 pub mod markdown;
+pub mod notes;
 pub mod process;
 pub mod refusal;
 mod stores;
 pub mod up;
+mod whole;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
@@ -23,7 +25,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::client::{Client, token};
+pub use self::{
+    client::{Client, token},
+    whole::Kept,
+};
 
 pub const SECRET: &str = "the secret of a test, and of nobody else";
 

@@ -32,6 +32,13 @@ pub fn assert_field(status: &Status, reason: &str, field: &str) {
     assert!(!violation.description.is_empty());
 }
 
+/// The etag was of another version; the status says what it is by now.
+#[track_caller]
+pub fn assert_etag(status: &Status, current: &str) {
+    assert_status(status, Code::Aborted, reason::ETAG_MISMATCH);
+    assert_eq!(status.get_error_details().error_info().unwrap().metadata["etag"], current);
+}
+
 /// The status says that something is away, and when to try again.
 #[track_caller]
 pub fn assert_unavailable(status: &Status, reason: &str) {

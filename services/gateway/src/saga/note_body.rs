@@ -1,0 +1,46 @@
+//! Step 2 of whatever brings a note's body.
+
+use super::Saga;
+use crate::{
+    clients::Attempt,
+    domain::{Body, StoredFile},
+    error::Error,
+};
+
+/// Where a body is: what the pivot writes of it.
+pub(super) struct Placed {
+    /// In the object store, in every phase but `legacy`.
+    pub(super) file: Option<StoredFile>,
+    /// For content_blocks, in the phases that write them.
+    pub(super) content_block: Option<String>,
+}
+
+impl Saga {
+    /// Puts a body where the attempt's phase wants it.
+    pub(super) async fn place(&self, attempt: &Attempt, body: &Body) -> Result<Placed, Error> {
+        let file = if attempt.phase.writes_blob() {
+            synap_failpoint::hit("gateway.put.before").await;
+            let url = self.content.put(&attempt.key, body).await?;
+            synap_failpoint::hit("gateway.put.after").await;
+            Some(StoredFile {
+                url,
+                path: attempt.key.clone(),
+                size: i64::try_from(body.bytes().len()).unwrap_or(i64::MAX),
+                kind: "markdown".to_owned(),
+                checksum: body.checksum().to_string(),
+                name: String::new(),
+            })
+        } else {
+            None
+        };
+        let content_block = attempt.phase.writes_content_block().then(|| body.to_text());
+        Ok(Placed { file, content_block })
+    }
+}
+
+/// What an event says of a body: a reference, for whoever wants to read it.
+pub(super) fn reference(file: Option<&StoredFile>) -> serde_json::Value {
+    file.map_or(serde_json::Value::Null, |file| {
+        serde_json::json!({ "path": file.path, "size": file.size, "checksum": file.checksum })
+    })
+}
