@@ -1,7 +1,5 @@
 //! Files of every kind, and calls that bring and fetch them.
 
-use std::time::Duration;
-
 use futures::{Stream, StreamExt as _, stream};
 use synap_proto::gateway::{
     CompleteUploadRequest, CreateUploadUrlRequest, CreateUploadUrlResponse, DeleteFileRequest,
