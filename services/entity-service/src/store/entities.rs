@@ -8,7 +8,8 @@ use super::{Store, rows};
 use crate::{domain::Entity, error::Error};
 
 /// While the phase is `legacy`, content_blocks holds every body: a file that early V0.3 wrote may
-/// be missing or older. In `dual_write` it holds the body beside the blob, for a blob that cannot be
+/// be missing or older. But not where a block is ours (it says whose it is) and of another body: the
+/// note was changed in a phase that writes no blocks, before somebody went back. In `dual_write` it holds the body beside the blob, for a blob that cannot be
 /// read; in later phases nobody relies on it.
 const GET: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
@@ -17,7 +18,8 @@ const GET: &str = "
     FROM entities e
     LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND (e.file_path IS NULL
         OR (SELECT phase = 'legacy' OR phase = 'dual_write' AND $4
-            FROM storage_phase WHERE only_row))
+            FROM storage_phase WHERE only_row)
+           AND (b.user_id IS NULL OR b.checksum IS NOT DISTINCT FROM e.checksum))
     WHERE e.id = $1 AND e.user_id = $2 AND e.deleted_at IS NULL";
 
 impl Store {

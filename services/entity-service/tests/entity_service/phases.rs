@@ -4,7 +4,8 @@ use synap_proto::{entity as pb, reason};
 use tonic::Code;
 
 use crate::support::{
-    assert_invalid, assert_refused, commit_request, id, operation, rows, service, set_phase, until,
+    assert_invalid, assert_refused, commit_request, execute, id, operation, rows, service,
+    set_phase, until,
 };
 
 #[tokio::test]
@@ -94,6 +95,23 @@ async fn a_phase_that_changed_under_an_attempt_stops_its_commit() {
     api.commit(commit_request(&again, "body")).await.unwrap();
     let after = rows(pool).await;
     assert_eq!((after.entities, after.content_blocks), (1, 0));
+}
+
+/// In `legacy` the block counts, but not one that a later phase has left behind.
+#[tokio::test]
+async fn a_block_of_an_older_body_is_not_read_after_going_back() {
+    let (database, running) = service(&[]).await;
+    let (api, pool) = (&running.api, &database.pool);
+    let (_, entity) = api.write("ada").await;
+    set_phase(pool, "legacy").await;
+    let read = api.get("ada", &entity.id).await.unwrap();
+    assert_eq!(read.content_block.as_deref(), Some("body"));
+    execute(pool, "UPDATE entities SET checksum = 'sha256:of what object_only wrote'").await;
+    assert_eq!(api.get("ada", &entity.id).await.unwrap().content_block, None);
+    // What V0.2 left says nothing of whose it is, and is right.
+    execute(pool, "UPDATE content_blocks SET user_id = NULL").await;
+    let read = api.get("ada", &entity.id).await.unwrap();
+    assert_eq!(read.content_block.as_deref(), Some("body"));
 }
 
 #[tokio::test]
