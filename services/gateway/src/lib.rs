@@ -9,7 +9,7 @@
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
+//! GetNote is `read_note.rs`, ListNotes `list_notes.rs`, SearchNotes `search_notes.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
 //! `saga`, `read_file.rs`.
 
 mod clients;
@@ -19,11 +19,13 @@ mod error;
 mod files;
 mod grpc;
 mod http;
+mod list_notes;
 mod notes;
 mod read_file;
 mod read_note;
 mod recovery;
 mod saga;
+mod search_notes;
 mod service;
 
 pub use config::Config;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use synap_proto::{
     field,
-    gateway::{CreateNoteRequest, GetNoteRequest},
+    gateway::{CreateNoteRequest, GetNoteRequest, ListNotesRequest, SearchNotesRequest},
 };
 use synap_rpc::deadline;
 use synap_types::UserId;
@@ -13,8 +13,10 @@ use tracing::Instrument as _;
 use crate::{
     domain::{Note, NoteDraft},
     error::Error,
+    list_notes::{Finder, Page},
     read_note::Reader,
     saga::{Saga, Written},
+    search_notes::Found,
 };
 
 /// A note's write ends after this, however patient its caller is: a note is small.
@@ -25,6 +27,7 @@ const WRITE_LIMIT: Duration = Duration::from_mins(5);
 pub(crate) struct NoteApi {
     pub(crate) saga: Saga,
     pub(crate) reader: Reader,
+    pub(crate) finder: Finder,
     pub(crate) max_note_bytes: usize,
 }
 
@@ -52,5 +55,23 @@ impl NoteApi {
     pub(crate) async fn get(&self, user: &UserId, request: &GetNoteRequest) -> Result<Note, Error> {
         let id = field::uuid("id", &request.id)?;
         self.reader.note(user, id, request.include_content).await
+    }
+
+    /// Lists notes.
+    pub(crate) async fn list(
+        &self,
+        user: &UserId,
+        request: ListNotesRequest,
+    ) -> Result<Page<Note>, Error> {
+        self.finder.list(user, request).await
+    }
+
+    /// Searches notes.
+    pub(crate) async fn search(
+        &self,
+        user: &UserId,
+        request: SearchNotesRequest,
+    ) -> Result<Found, Error> {
+        self.finder.search(user, request).await
     }
 }

@@ -17,4 +17,5 @@ mod recovery;
 mod retention;
 mod support;
 mod validation;
+mod vectors;
 mod walls;

@@ -17,7 +17,7 @@ use crate::support::{config, database, execute, set_phase};
 fn store(url: &str) -> (Store, PgPool) {
     let config = config(url, &["--group-commit-workers", "1", "--database-connections", "1"]);
     let pool = connect_pool(url, &config.pool_options()).unwrap();
-    (Store::new(pool.clone(), config.protocol, Arc::new(SystemIds)), pool)
+    (Store::new(pool.clone(), config.protocol, config.search, Arc::new(SystemIds)), pool)
 }
 
 fn intent() -> Intent {
@@ -52,6 +52,7 @@ fn change(attempt: &Attempt) -> Change {
             tags: Vec::new(),
             file: None,
             content_block: Some("body".to_owned()),
+            search_text: Some("body".to_owned()),
         },
         event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
     }

@@ -2,7 +2,10 @@
 
 mod content_check;
 mod file;
+mod listing;
 mod note;
+mod page_token;
+mod search;
 
 use chrono::{DateTime, Utc};
 use synap_proto::field::{self, Checked, Violation};
@@ -11,7 +14,10 @@ use uuid::Uuid;
 
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use file::{FileDraft, check_etag, deletion_fingerprint};
-pub(crate) use note::{Body, Note, NoteDraft};
+pub(crate) use listing::{NoteFilter, Position, page_size};
+pub(crate) use note::{Body, Note, NoteDraft, beginning};
+pub(crate) use page_token::PageTokens;
+pub(crate) use search::{Hit, Meaning, NoteSearch, Rank, fuse};
 
 /// Characters of a title at most.
 pub(crate) const MAX_TITLE_CHARS: usize = 500;

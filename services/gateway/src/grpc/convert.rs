@@ -4,7 +4,9 @@ use synap_proto::{field, gateway as pb};
 
 use crate::{
     domain::{Entity, Note, StoredFile},
+    list_notes::Page,
     saga::Written,
+    search_notes::{Found, FoundNote},
 };
 
 impl From<Note> for pb::Note {
@@ -39,6 +41,28 @@ impl From<Written> for pb::CreateNoteResponse {
     fn from(written: Written) -> Self {
         let note = Note { entity: written.entity, content: None };
         Self { note: Some(note.into()), event_pending: written.event_pending }
+    }
+}
+
+impl From<Page<Note>> for pb::ListNotesResponse {
+    fn from(page: Page<Note>) -> Self {
+        let notes = page.items.into_iter().map(Into::into).collect();
+        Self { notes, next_page_token: page.next_page_token }
+    }
+}
+
+impl From<Found> for pb::SearchNotesResponse {
+    fn from(Found { page, mode }: Found) -> Self {
+        let result = |FoundNote { note, score, snippet }| pb::SearchResult {
+            note: Some(pb::Note::from(note)),
+            score,
+            snippet,
+        };
+        Self {
+            results: page.items.into_iter().map(result).collect(),
+            next_page_token: page.next_page_token,
+            mode: mode.to_owned(),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! synap.gateway.v1.NoteService
 
 use synap_proto::gateway::{
-    CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse,
-    note_service_server::NoteService,
+    CreateNoteRequest, CreateNoteResponse, GetNoteRequest, GetNoteResponse, ListNotesRequest,
+    ListNotesResponse, SearchNotesRequest, SearchNotesResponse, note_service_server::NoteService,
 };
 use tonic::{Request, Response, Status};
 
@@ -32,5 +32,22 @@ impl NoteService for Notes {
         let user = caller(&request)?;
         let note = self.api.get(&user, &request.into_inner()).await?;
         Ok(Response::new(GetNoteResponse { note: Some(note.into()) }))
+    }
+
+    async fn list_notes(
+        &self,
+        request: Request<ListNotesRequest>,
+    ) -> Result<Response<ListNotesResponse>, Status> {
+        let user = caller(&request)?;
+        let page = self.api.list(&user, request.into_inner()).await?;
+        Ok(Response::new(page.into()))
+    }
+    async fn search_notes(
+        &self,
+        request: Request<SearchNotesRequest>,
+    ) -> Result<Response<SearchNotesResponse>, Status> {
+        let user = caller(&request)?;
+        let found = self.api.search(&user, request.into_inner()).await?;
+        Ok(Response::new(found.into()))
     }
 }

@@ -1,8 +1,10 @@
 //! The HTTP edge: tRPC's wire format, for the clients that V0.2 has.
 
 mod admission;
+mod input;
 mod linger;
 mod notes;
+mod output;
 mod trpc;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -68,6 +70,8 @@ impl Edge {
         let router = Router::new()
             .route("/trpc/notes.create", post(notes::create))
             .route("/trpc/notes.get", get(notes::get))
+            .route("/trpc/notes.list", get(notes::list))
+            .route("/trpc/notes.search", get(notes::search))
             .with_state(api)
             // Its own limit, which counts what is there in memory already.
             .layer(DefaultBodyLimit::disable())

@@ -12,6 +12,9 @@ use crate::{
     error::Error,
 };
 
+/// Bytes of a body that are searched: entity-service takes no more.
+const MAX_SEARCH_BYTES: usize = 64 * 1024;
+
 struct CreateNote {
     draft: NoteDraft,
 }
@@ -80,6 +83,7 @@ fn change(attempt: &Attempt, draft: &NoteDraft, file: Option<StoredFile>) -> Cha
         tags: draft.tags.clone(),
         file,
         content_block: attempt.phase.writes_content_block().then(|| draft.content.to_text()),
+        search_text: Some(draft.content.beginning(MAX_SEARCH_BYTES)),
     };
     Change {
         what: What::Create(Box::new(creation)),

@@ -75,6 +75,7 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
                     name: file.name,
                 }),
                 content_block: new.content_block,
+                search_text: new.search_text,
             });
         }
         What::Delete { expected_version } => {

@@ -106,6 +106,8 @@ pub(crate) struct Creation {
     pub(crate) tags: Vec<String>,
     pub(crate) file: Option<StoredFile>,
     pub(crate) content_block: Option<String>,
+    /// The beginning of the body, to find the entity by.
+    pub(crate) search_text: Option<String>,
 }
 
 /// Where bodies are written (DESIGN section 6).
