@@ -50,10 +50,12 @@ CREATE FUNCTION synap_search_query(words text, language regconfig) RETURNS tsque
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN to_tsquery(language, words);
 
+-- The wall, as 0006 builds it for every table of users.
+GRANT SELECT, INSERT, UPDATE, DELETE ON entity_search TO synap_entity;
 ALTER TABLE entity_search ENABLE ROW LEVEL SECURITY;
-CREATE POLICY entity_search_of_user ON entity_search
-    USING (user_id = current_setting('app.current_user_id', true))
-    WITH CHECK (user_id = current_setting('app.current_user_id', true));
+CREATE POLICY entity_service_let_in ON entity_search TO synap_entity USING (true);
+CREATE POLICY entity_service_wall ON entity_search AS RESTRICTIVE TO synap_entity
+    USING (user_id = ANY ((SELECT synap_current_users())::text[]));
 
 -- The only way to search. Row-level security would keep `@@`, which is not leakproof, from using
 -- the index; so this runs as the owner and looks only at the rows of app.current_user_id: whoever
@@ -96,6 +98,7 @@ BEGIN
 END
 $do$;
 REVOKE ALL ON FUNCTION synap_search FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION synap_search TO synap_entity;
 
 -- Several vectors an entity: one for each model and part of the text. A constant default rewrites
 -- nothing. 0012 and 0013 make it part of the key.

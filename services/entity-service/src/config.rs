@@ -87,7 +87,7 @@ pub struct SearchArgs {
     pub exact_vectors: u32,
     /// Candidates that the index keeps while it looks for the nearest: more find more of them, and
     /// take longer.
-    #[arg(long, env = "VECTOR_EF_SEARCH", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long = "vector-ef-search", env = "VECTOR_EF_SEARCH", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub ef_search: u16,
 }
 

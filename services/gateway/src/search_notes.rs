@@ -144,12 +144,11 @@ impl Finder {
         if hits.is_empty() {
             return Ok(Vec::new());
         }
-        let texts: Vec<String> = stream::iter(hits)
-            .map(|hit| async {
-                // One that cannot be read is the reader's to complain about, not the searcher's.
-                self.beginning(user, &hit.entity).await.unwrap_or_default()
-            })
+        let reads: Vec<_> = hits.iter().map(|hit| self.beginning(user, &hit.entity)).collect();
+        let texts = stream::iter(reads)
             .buffered(READS)
+            // One that cannot be read is the reader's to complain about, not the searcher's.
+            .map(Result::unwrap_or_default)
             .collect()
             .await;
         self.entity.snippets(user, query, texts).await

@@ -157,21 +157,6 @@ fn acquire_limit() -> Duration {
     patience().unwrap_or(ACQUIRE_LIMIT).min(ACQUIRE_LIMIT)
 }
 
-impl Database {
-    /// A transaction for one user.
-    pub(super) async fn for_user(
-        &self,
-        user: &UserId,
-    ) -> Result<Transaction<'static, Postgres>, Error> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("SELECT set_config('app.current_user_id', $1, true)")
-            .bind(user.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction)
-    }
-}
-
 /// How long the caller can be kept waiting and still be told why; `None` if it is in no hurry.
 fn patience() -> Option<Duration> {
     let left = deadline::remaining()?;

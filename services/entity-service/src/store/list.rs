@@ -27,6 +27,7 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.entity.list", skip_all, err(level = "debug"))]
     pub async fn list(&self, listing: &Listing) -> Result<Vec<Entity>, Error> {
+        let mut transaction = self.database.for_user(&listing.user).await?;
         let rows = sqlx::query(LIST)
             .bind(listing.user.as_str())
             .bind(listing.entity_type.as_str())
@@ -39,7 +40,7 @@ impl Store {
             .bind(listing.include_deleted)
             .bind(&listing.tags)
             .bind(listing.limit)
-            .fetch_all(&mut *self.database.acquire().await?)
+            .fetch_all(&mut *transaction)
             .await?;
         rows.iter().map(rows::entity).collect()
     }

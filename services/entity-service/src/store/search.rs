@@ -54,7 +54,6 @@ impl Store {
             .bind(search.limit)
             .fetch_all(&mut *transaction)
             .await?;
-        transaction.commit().await?;
         let hit = |row| Ok(Hit { entity: rows::entity(row)?, score: row.try_get("score")? });
         found.iter().map(hit).collect()
     }
@@ -81,7 +80,6 @@ impl Store {
             .bind(&self.search.language)
             .fetch_all(&mut *transaction)
             .await?;
-        transaction.commit().await?;
         Ok(snippets)
     }
 }

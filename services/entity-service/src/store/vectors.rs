@@ -33,7 +33,7 @@ const INSERT: &str = "
 /// More than the limit need not be counted.
 const COUNT: &str = "
     SELECT count(*) FROM (SELECT FROM entity_vectors WHERE user_id = $1 AND embedding_model = $2
-                          LIMIT $3) AS some";
+                          LIMIT $3) AS few";
 
 /// Every vector of the user is compared.
 const EXACT: &str = "
@@ -147,9 +147,7 @@ impl Store {
             Some(nearest) => nearest,
             None => question.best(&mut transaction, EXACT, question.search.limit).await?,
         };
-        let hits = question.hits(&mut transaction, nearest).await?;
-        transaction.commit().await?;
-        Ok(hits)
+        question.hits(&mut transaction, nearest).await
     }
 
     /// By the index; `None` if it did not find enough.
