@@ -35,14 +35,16 @@ const COUNT: &str = "
     SELECT count(*) FROM (SELECT FROM entity_vectors WHERE user_id = $1 AND embedding_model = $2
                           LIMIT $3) AS few";
 
-/// Every vector of the user is compared.
+/// Every vector of the user is compared: no index can order by a sum. Whether its entity counts is
+/// asked from the nearest on, until there are enough.
 const EXACT: &str = "
-    SELECT v.entity_id, min(v.embedding <=> $3) AS distance
-    FROM entity_vectors v JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
-    WHERE v.user_id = $1 AND v.embedding_model = $2 AND e.type = $4 AND e.deleted_at IS NULL
-      AND v.embedding IS NOT NULL
-    GROUP BY v.entity_id
-    ORDER BY distance, v.entity_id DESC
+    SELECT v.entity_id, v.distance
+    FROM (SELECT entity_id, (embedding <=> $3) + 0 AS distance FROM entity_vectors
+          WHERE user_id = $1 AND embedding_model = $2 AND embedding IS NOT NULL
+          ORDER BY distance) AS v
+    JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
+    WHERE e.type = $4 AND e.deleted_at IS NULL
+    ORDER BY v.distance
     LIMIT $5";
 
 /// The index hands out vectors of all users, the nearest first, and goes on until enough of them
@@ -68,9 +70,11 @@ const ENTITIES: &str = "
            checksum, file_name, version, created_at, updated_at, deleted_at
     FROM entities WHERE id = ANY ($1) AND user_id = $2";
 
-/// Vectors that are looked at for one that is returned: what comes out of the index is almost in
-/// order, and the best are picked from a few more.
+/// Vectors that are looked at for one entity that is returned: what comes out of the index is almost
+/// in order, and the best are picked from a few more; and an entity may have several.
 const SPARE: i64 = 4;
+/// And so many times as many, where those were of too few entities.
+const MORE: i64 = 8;
 
 impl Store {
     /// Replaces the vectors of an entity by one model.
@@ -139,31 +143,16 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         let question = Question { embedding: Vector::from(search.embedding.clone()), search };
-        let mut nearest = None;
+        let mut nearest = Vec::new();
         if vectors > few {
-            nearest = self.iterate(&mut transaction, &question).await?;
+            let ef_search = self.search.ef_search.to_string();
+            sqlx::query(ITERATE).bind(ef_search).execute(&mut *transaction).await?;
+            nearest = question.nearest(&mut transaction, NEAREST).await?;
         }
-        let nearest = match nearest {
-            Some(nearest) => nearest,
-            None => question.best(&mut transaction, EXACT, question.search.limit).await?,
-        };
+        if nearest.len() < question.wanted() {
+            nearest = question.nearest(&mut transaction, EXACT).await?;
+        }
         question.hits(&mut transaction, nearest).await
-    }
-
-    /// By the index; `None` if it did not find enough.
-    async fn iterate(
-        &self,
-        connection: &mut PgConnection,
-        question: &Question,
-    ) -> Result<Option<Vec<(Uuid, f64)>>, Error> {
-        sqlx::query(ITERATE)
-            .bind(self.search.ef_search.to_string())
-            .execute(&mut *connection)
-            .await?;
-        let enough = question.search.limit.saturating_mul(SPARE);
-        let nearest = question.best(connection, NEAREST, enough).await?;
-        let found = i64::try_from(nearest.len()).unwrap_or(i64::MAX);
-        Ok((found >= question.search.limit).then_some(nearest))
     }
 }
 
@@ -173,28 +162,38 @@ struct Question {
 }
 
 impl Question {
-    /// The nearest entities among the nearest that the statement finds, with their distances.
-    async fn best(
+    fn wanted(&self) -> usize {
+        usize::try_from(self.search.limit).unwrap_or(usize::MAX)
+    }
+
+    /// The nearest entities, each with its nearest vector's distance.
+    async fn nearest(
         &self,
         connection: &mut PgConnection,
         statement: &'static str,
-        limit: i64,
     ) -> Result<Vec<(Uuid, f64)>, Error> {
-        let rows = sqlx::query(statement)
-            .bind(self.search.user.as_str())
-            .bind(&self.search.model)
-            .bind(&self.embedding)
-            .bind(self.search.entity_type.as_str())
-            .bind(limit)
-            .fetch_all(connection)
-            .await?;
-        let read = |row: &PgRow| Ok((row.try_get("entity_id")?, row.try_get("distance")?));
-        let mut found: Vec<(Uuid, f64)> = rows.iter().map(read).collect::<Result<_, Error>>()?;
-        found.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-        let mut seen = HashSet::new();
-        found.retain(|(id, _)| seen.insert(*id));
-        found.truncate(usize::try_from(self.search.limit).unwrap_or(usize::MAX));
-        Ok(found)
+        let mut vectors = self.search.limit.saturating_mul(SPARE);
+        loop {
+            let rows = sqlx::query(statement)
+                .bind(self.search.user.as_str())
+                .bind(&self.search.model)
+                .bind(&self.embedding)
+                .bind(self.search.entity_type.as_str())
+                .bind(vectors)
+                .fetch_all(&mut *connection)
+                .await?;
+            let read = |row: &PgRow| Ok((row.try_get("entity_id")?, row.try_get("distance")?));
+            let mut found = rows.iter().map(read).collect::<Result<Vec<(Uuid, f64)>, Error>>()?;
+            found.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+            let mut seen = HashSet::new();
+            found.retain(|(id, _)| seen.insert(*id));
+            let exhausted = i64::try_from(rows.len()).is_ok_and(|count| count < vectors);
+            if exhausted || found.len() >= self.wanted() {
+                found.truncate(self.wanted());
+                return Ok(found);
+            }
+            vectors = vectors.saturating_mul(MORE);
+        }
     }
 
     async fn hits(

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use futures::future::join_all;
 use sqlx::PgPool;
 use synap_entity_service::{
-    domain::{Attempt, Begun, Change, EntityDraft, EventDraft, Intent, Kind, OperationId, Phase},
+    domain::{
+        Attempt, Begun, Change, EntityDraft, EventDraft, Intent, Kind, Listing, OperationId,
+        Period, Phase, Position, Search,
+    },
     store::Store,
 };
 use synap_postgres::connect_pool;
@@ -71,6 +74,7 @@ async fn round(store: &Store) {
         let finished: Vec<_> = attempts.into_iter().map(|attempt| attempt.operation).collect();
         store.finish(&finished).await.unwrap();
     }
+    find(store).await;
     let given_up = intent();
     let attempt = start(store, given_up.clone()).await;
     store.abort(&attempt).await.unwrap();
@@ -84,6 +88,33 @@ async fn round(store: &Store) {
     store.complete_deletions(&keys).await.unwrap();
     assert!(store.claim_deletions(100).await.unwrap().is_empty());
     store.forget_operations(100).await.unwrap();
+}
+
+/// A page of a list and of a search, the first and the next.
+async fn find(store: &Store) {
+    let user = UserId::parse("ada").unwrap();
+    let mut listing = Listing {
+        user: user.clone(),
+        entity_type: EntityType::note(),
+        limit: 3,
+        after: None,
+        include_deleted: false,
+        tags: Vec::new(),
+        created: Period::default(),
+        updated: Period::default(),
+    };
+    let first = store.list(&listing).await.unwrap();
+    listing.after = first.last().map(|last| Position { created_at: last.created_at, id: last.id });
+    let next = store.list(&listing).await.unwrap();
+    assert!(first.len() == 3 && next.iter().all(|entity| first.iter().all(|e| e.id != entity.id)));
+    let search = Search {
+        user,
+        entity_type: EntityType::note(),
+        typed: "body".to_owned(),
+        limit: 3,
+        after: None,
+    };
+    assert_eq!(store.search(&search).await.unwrap().len(), 3);
 }
 
 /// Rows that nothing is to be done about, as a busy day leaves them: most are done, some wait.
@@ -105,7 +136,10 @@ const GROW: &str = "
     INSERT INTO entities (id, user_id, type)
     SELECT gen_random_uuid(), 'user-' || n % 1000, 'note' FROM generate_series(1, 20000) AS n;
     INSERT INTO content_blocks (entity_id, content) SELECT id, 'x' FROM entities
-    WHERE user_id <> 'ada'";
+    WHERE user_id <> 'ada';
+    INSERT INTO entity_search
+    SELECT id, user_id, synap_search_document(user_id, 'body', 'body', NULL, 'english')
+    FROM entities WHERE user_id <> 'ada'";
 
 /// How often each table was read as a whole, and how many entries of the index of open operations
 /// were read, as far as the one connection knows.
@@ -117,7 +151,7 @@ async fn reads(pool: &PgPool) -> (Vec<(String, i64)>, i64) {
     let scans = sqlx::query_as(
         "SELECT relname::text, seq_scan FROM pg_stat_user_tables
          WHERE relname IN ('write_operations', 'blob_gc', 'entities', 'content_blocks',
-                           'entity_revisions')
+                           'entity_revisions', 'entity_search')
          ORDER BY 1",
     )
     .fetch_all(&mut *connection)
@@ -143,6 +177,7 @@ async fn plans_survive_growth(analyzed: bool) {
          ALTER TABLE blob_gc SET (autovacuum_enabled = false);
          ALTER TABLE entities SET (autovacuum_enabled = false);
          ALTER TABLE content_blocks SET (autovacuum_enabled = false);
+         ALTER TABLE entity_search SET (autovacuum_enabled = false);
          ALTER TABLE entity_revisions SET (autovacuum_enabled = false)",
     )
     .await;

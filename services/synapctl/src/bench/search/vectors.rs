@@ -25,11 +25,14 @@ const EXACT: usize = 20_000;
 
 /// What entity-service runs for a user with few vectors, and for one with many.
 const ALL: &str = "
-    SELECT v.entity_id, min(v.embedding <=> $3::text::vector) AS distance
-    FROM entity_vectors v JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
-    WHERE v.user_id = $1 AND v.embedding_model = $2 AND e.type = 'note' AND e.deleted_at IS NULL
-    GROUP BY v.entity_id
-    ORDER BY distance
+    SELECT v.entity_id, v.distance
+    FROM (SELECT entity_id, (embedding <=> $3::text::vector) + 0 AS distance
+          FROM entity_vectors
+          WHERE user_id = $1 AND embedding_model = $2 AND embedding IS NOT NULL
+          ORDER BY distance) AS v
+    JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
+    WHERE e.type = 'note' AND e.deleted_at IS NULL
+    ORDER BY v.distance
     LIMIT $4";
 const NEAREST: &str = "
     SELECT v.entity_id, v.embedding <=> $3::text::vector AS distance
