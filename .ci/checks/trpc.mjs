@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const [where, synapctl] = process.argv.slice(2);
-const { createTRPCClient, httpLink, TRPCClientError } = createRequire(resolve(where, 'x.js'))('@trpc/client');
+const { createTRPCClient, httpBatchLink, httpLink, TRPCClientError } = createRequire(resolve(where, 'x.js'))('@trpc/client');
 
 /** The address and a token, when everything is ready. */
 async function ready(up) {
@@ -29,8 +29,8 @@ const refused = async (call, code, field) => {
   if (field) assert.equal(error.data.fieldViolations[0].field, field);
 };
 
-async function notes({ url, token }) {
-  const link = (headers) => httpLink({ url: `${url}/trpc`, headers });
+async function notes(linkOf, { url, token }) {
+  const link = (headers) => linkOf({ url: `${url}/trpc`, headers });
   const { notes } = createTRPCClient({ links: [link({ authorization: `Bearer ${token}` })] });
 
   const ids = [];
@@ -60,11 +60,31 @@ async function notes({ url, token }) {
   await refused(nobody.notes.list.query({}), 'UNAUTHORIZED');
 }
 
+async function batches({ url, token }) {
+  const links = [httpBatchLink({ url: `${url}/trpc`, headers: { authorization: `Bearer ${token}` } })];
+  const { notes } = createTRPCClient({ links });
+  const { note } = await notes.create.mutate({ title: 'Batch', content: 'one of many', autoEnrich: false });
+  const [listed, found, missing, read] = await Promise.allSettled([
+    notes.list.query({ pageSize: 1 }),
+    notes.search.query({ query: 'many' }),
+    notes.get.query({ id: '0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60' }),
+    notes.get.query({ id: note.id, includeContent: true }),
+  ]);
+  assert.equal(listed.value.notes[0].id, note.id);
+  assert.equal(found.value.results[0].note.id, note.id);
+  assert.equal(missing.reason.data.code, 'NOT_FOUND');
+  assert.equal(read.value.note.content, 'one of many');
+  await refused(notes.create.mutate({ content: '' }), 'BAD_REQUEST', 'content');
+}
+
 const directory = await mkdtemp(join(tmpdir(), 'synap-trpc-'));
 const up = spawn(synapctl, ['up', '--port-base', '0', '--data-dir', directory], { stdio: ['ignore', 'pipe', 'ignore'] });
 const ended = new Promise((resolve) => up.once('exit', resolve));
 try {
-  await notes(await ready(up));
+  const system = await ready(up);
+  // Each call a request of its own, and calls of the same moment in one: what clients do unless told.
+  await notes(httpLink, system);
+  await batches(system);
 } finally {
   up.kill('SIGTERM');
   await ended;

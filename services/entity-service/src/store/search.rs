@@ -26,8 +26,8 @@ const SEARCH: &str = "
 /// Bold, as Markdown has it: a snippet is text, not HTML.
 const SNIPPETS: &str = "
     SELECT ts_headline(l, coalesce(body, ''), synap_search_query($2, l),
-                       'StartSel=\"**\", StopSel=\"**\", MaxFragments=2, MinWords=8, MaxWords=24, \
-                        FragmentDelimiter=\" … \"')
+                       'StartSel=\"**\", StopSel=\"**\", FragmentDelimiter=\" … \", \
+                        MaxFragments=2, MinWords=8, MaxWords=24, ShortWord=0')
     FROM synap_search_language($3) AS l, unnest($1::text[]) WITH ORDINALITY AS t (body, place)
     ORDER BY place";
 

@@ -15,6 +15,7 @@ mod phases;
 mod plans;
 mod recovery;
 mod retention;
+mod search;
 mod support;
 mod validation;
 mod vectors;

@@ -51,8 +51,34 @@ pub(super) fn from_query<T: DeserializeOwned>(
     serde_json::from_value(Value::Object(fields)).map_err(|why| unexpected("input", &why))
 }
 
-/// The input of a mutation.
-pub(super) fn from_json<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error> {
+/// The inputs of a batch of queries.
+pub(super) fn from_query_json(query: Option<&str>) -> Result<Map<String, Value>, Violation> {
+    let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let Some((_, inputs)) = pairs.find(|(name, _)| name == "input") else {
+        return Ok(Map::new());
+    };
+    serde_json::from_str(&inputs)
+        .map_err(|why| Violation::new("input", format!("is not an object of inputs: {why}")))
+}
+
+/// The input of a mutation; the only one of its batch, where it comes in one.
+pub(super) fn from_body<'a, T: Deserialize<'a>>(
+    is_batch: bool,
+    body: &'a [u8],
+) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    struct OnlyOne<T> {
+        #[serde(rename = "0")]
+        input: T,
+    }
+    if is_batch {
+        return Ok(from_json::<OnlyOne<T>>("body", body)?.input);
+    }
+    from_json("body", body)
+}
+
+/// JSON that must be an object.
+fn from_json<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error> {
     let text = std::str::from_utf8(text)
         .map_err(|why| Violation::new(name, format!("is not valid UTF-8: {why}")))?;
     // serde would take a list of values for a struct, too.

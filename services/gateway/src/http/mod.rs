@@ -1,6 +1,7 @@
 //! The HTTP edge: tRPC's wire format, for the clients that V0.2 has.
 
 mod admission;
+mod batch;
 mod input;
 mod linger;
 mod notes;
@@ -83,6 +84,7 @@ impl Edge {
             .layer(middleware::from_fn(observed))
             .route("/healthz", get(async || "ok"))
             .route("/readyz", get(move || ready(readiness.clone())));
+        let router = Router::new().fallback(batch::split).with_state(router);
         Ok(Self { listener, router, grace: options.grace })
     }
 

@@ -13,6 +13,7 @@ use synap_proto::gateway::{
 use synap_types::UserId;
 
 use super::{
+    batch::is_batch,
     input::{self, Kind},
     output::NoteOutput,
     trpc,
@@ -158,8 +159,9 @@ pub(super) async fn create(
     uri: Uri,
     body: Bytes,
 ) -> Response {
+    let is_batch = is_batch(uri.query());
     let answer = async {
-        let input: CreateInput = input::from_json("body", &body)?;
+        let input: CreateInput = input::from_body(is_batch, &body)?;
         let request = CreateNoteRequest {
             content: input.content,
             title: input.title,
@@ -175,7 +177,8 @@ pub(super) async fn create(
             event_pending: created.event_pending,
         })
     };
-    respond(uri.path(), answer.await)
+    let answer = respond(uri.path(), answer.await);
+    if is_batch { trpc::list_of_one(answer).await } else { answer }
 }
 
 /// `GET /trpc/notes.get?input={"id":…}`, or `?id=…&includeContent=true`

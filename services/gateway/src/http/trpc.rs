@@ -3,6 +3,7 @@
 
 use axum::{
     Json,
+    body::to_bytes,
     http::{StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
@@ -18,6 +19,14 @@ const PROCEDURES: [&str; 4] = ["notes.create", "notes.get", "notes.list", "notes
 /// A result in its envelope.
 pub(super) fn success(data: impl Serialize) -> Response {
     Json(json!({ "result": { "data": data } })).into_response()
+}
+
+/// The answer to a batch of one.
+pub(super) async fn list_of_one(answer: Response) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, [b"[", &*body, b"]"].concat().into())
 }
 
 /// An error in its envelope. `path` is the request's: `/trpc/notes.create`.
