@@ -6,7 +6,7 @@ use synap_proto::entity::{self as pb, entity_service_client::EntityServiceClient
 use crate::support::{Api, commit_request, execute, id, service};
 
 impl Api {
-    async fn note(&self, user: &str, body: &str) -> String {
+    async fn written(&self, user: &str, body: &str) -> String {
         let started = self.start(user, &id()).await;
         self.commit(commit_request(&started, body)).await.unwrap().id
     }
@@ -34,7 +34,7 @@ async fn words_are_found_in_the_forms_of_the_configured_language() {
         ("klingon", "the two ships", &["ships", "the"], &["ship"]),
     ] {
         let (_database, running) = service(&["--search-language", language]).await;
-        let note = running.api.note("ada", written).await;
+        let note = running.api.written("ada", written).await;
         for query in found {
             assert_eq!(running.api.found("ada", query).await, [note.as_str()], "{query}");
         }
@@ -48,7 +48,7 @@ async fn words_are_found_in_the_forms_of_the_configured_language() {
 #[tokio::test]
 async fn a_document_can_get_another_title_and_keep_its_body() {
     let (database, running) = service(&[]).await;
-    let note = running.api.note("ada", "a lighthouse by the sea").await;
+    let note = running.api.written("ada", "a lighthouse by the sea").await;
     execute(
         &database.pool,
         "UPDATE entity_search
@@ -65,8 +65,8 @@ async fn a_document_can_get_another_title_and_keep_its_body() {
 #[tokio::test]
 async fn the_search_function_sees_the_rows_of_the_transactions_user_only() {
     let (database, running) = service(&[]).await;
-    running.api.note("ada", "sea").await;
-    running.api.note("bob", "sea").await;
+    running.api.written("ada", "sea").await;
+    running.api.written("bob", "sea").await;
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
     for (user, expected) in [("ada", 1), ("bob", 1), ("carol", 0), ("", 0)] {
         let mut transaction = connection.begin().await.unwrap();
