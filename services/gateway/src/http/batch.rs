@@ -14,9 +14,7 @@ use axum::{
 };
 use futures::future::join_all;
 use serde_json::{Map, Value};
-use synap_proto::{field::Violation, reason};
-use synap_rpc::RpcError;
-use tonic::Code;
+use synap_proto::field::{Checked, Violation};
 use tower::ServiceExt as _;
 
 use super::{input, trpc};
@@ -39,7 +37,7 @@ pub(super) async fn split(State(router): State<Router>, request: Request) -> Res
     let (parts, _) = request.into_parts();
     let calls = match calls(&parts) {
         Ok(calls) => calls,
-        Err(error) => return trpc::failure(parts.uri.path(), &error),
+        Err(why) => return trpc::failure(parts.uri.path(), &why.into()),
     };
     let answers = join_all(calls.into_iter().map(|call| answer(router.clone(), call))).await;
     let (statuses, bodies): (Vec<StatusCode>, Vec<Value>) = answers.into_iter().unzip();
@@ -50,12 +48,12 @@ pub(super) async fn split(State(router): State<Router>, request: Request) -> Res
 }
 
 /// The queries of a batch, as requests.
-fn calls(parts: &Parts) -> Result<Vec<Request>, RpcError> {
+fn calls(parts: &Parts) -> Checked<Vec<Request>> {
     let inputs: Map<String, Value> = input::from_query_json(parts.uri.query())?;
     let names: Vec<&str> = parts.uri.path().trim_start_matches("/trpc/").split(',').collect();
     if names.len() > MAX_CALLS {
         let what = format!("has {} calls; a batch has {MAX_CALLS} at most", names.len());
-        return Err(Violation::new("batch", what).into());
+        return Err(Violation::new("batch", what));
     }
     let call = |(index, name): (usize, &&str)| {
         let input = inputs.get(&index.to_string()).map(Value::to_string).unwrap_or_default();
@@ -63,9 +61,9 @@ fn calls(parts: &Parts) -> Result<Vec<Request>, RpcError> {
         if !input.is_empty() {
             query.append_pair("input", &input);
         }
-        let uri: Uri = format!("/trpc/{name}?{}", query.finish()).parse().map_err(|_| {
-            RpcError::new(Code::InvalidArgument, reason::INVALID_FIELD, "the path is no URI")
-        })?;
+        let uri: Uri = format!("/trpc/{name}?{}", query.finish())
+            .parse()
+            .map_err(|_| Violation::new("batch", "names what no path can hold"))?;
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri;
         *request.headers_mut() = parts.headers.clone();
