@@ -73,8 +73,8 @@ pub(super) async fn bench(args: ListingNotesArgs) -> anyhow::Result<Exit> {
             move |_| -> Done {
                 let (lister, token) = (lister.clone(), token.clone());
                 Box::pin(async move {
-                    let listed = lister.page(token).await?;
-                    anyhow::ensure!(!listed.notes.is_empty(), "an empty page");
+                    let page = lister.page(token).await?;
+                    anyhow::ensure!(!page.notes.is_empty(), "an empty page");
                     Ok(())
                 })
             }

@@ -4,6 +4,7 @@ mod cloud;
 
 use std::collections::HashSet;
 
+use pgvector::Vector;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 use synap_proto::entity::{SearchVectorsRequest, entity_service_client::EntityServiceClient};
@@ -17,7 +18,7 @@ const MODEL: &str = "text-embedding-3-small";
 /// How many are asked for.
 const LIMIT: i32 = 10;
 /// Different searches of a user.
-const SEARCHES: usize = 100;
+const SEARCHES: usize = 50;
 /// The users that are measured, by their place among the 50: the greatest has a third of all.
 const MEASURED: [usize; 4] = [0, 2, 9, 49];
 /// Up to here entity-service compares all vectors, unless it is told otherwise.
@@ -26,7 +27,7 @@ const EXACT: usize = 20_000;
 /// What entity-service runs for a user with few vectors, and for one with many.
 const ALL: &str = "
     SELECT v.entity_id, v.distance
-    FROM (SELECT entity_id, (embedding <=> $3::text::vector) + 0 AS distance
+    FROM (SELECT entity_id, (embedding <=> $3) + 0 AS distance
           FROM entity_vectors
           WHERE user_id = $1 AND embedding_model = $2 AND embedding IS NOT NULL
           ORDER BY distance) AS v
@@ -35,20 +36,21 @@ const ALL: &str = "
     ORDER BY v.distance
     LIMIT $4";
 const NEAREST: &str = "
-    SELECT v.entity_id, v.embedding <=> $3::text::vector AS distance
+    SELECT v.entity_id, v.embedding <=> $3 AS distance
     FROM entity_vectors v JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
     WHERE v.user_id = $1 AND v.embedding_model = $2 AND e.type = 'note' AND e.deleted_at IS NULL
-    ORDER BY v.embedding <=> $3::text::vector
+    ORDER BY v.embedding <=> $3
     LIMIT $4";
 
 /// What a user's searches find of what is nearest.
 #[derive(Debug, Serialize)]
-struct Recall {
+struct Found {
     operation: &'static str,
     rows: usize,
     searches: usize,
     /// The mean share of the ten nearest that is found.
-    recall_at_10: f64,
+    #[serde(rename = "recall_at_10")]
+    share: f64,
     /// The fewest hits of a search.
     fewest: usize,
 }
@@ -66,10 +68,7 @@ pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result
         let title = format!("vectors of a user with {rows} of {}, {way}", bench.args.vectors);
         report::print_title(bench.args.json, &title);
         let requests: Vec<_> = queries.iter().map(|query| request(&user, query)).collect();
-        let (requests, texts) = (
-            Turns::new(requests),
-            Turns::new(queries.iter().map(|query| as_text(query)).collect::<Vec<_>>()),
-        );
+        let (requests, queries) = (Turns::new(requests), Turns::new(queries));
         let entities = entities.clone();
         let of_service = move |_| -> Done {
             let (mut entities, request) = (entities.clone(), requests.next());
@@ -80,9 +79,9 @@ pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result
         };
         let (pool, few) = (bench.pool.clone(), rows <= EXACT);
         let floor = move |_| -> Done {
-            let (pool, user, text) = (pool.clone(), user.clone(), texts.next());
+            let (pool, user, query) = (pool.clone(), user.clone(), queries.next());
             Box::pin(async move {
-                directly(&pool, &user, &text, few).await?;
+                directly(&pool, &user, &query, few).await?;
                 Ok(())
             })
         };
@@ -105,11 +104,6 @@ fn request(user: &str, query: &[f32]) -> SearchVectorsRequest {
     }
 }
 
-fn as_text(vector: &[f32]) -> String {
-    let numbers: Vec<String> = vector.iter().map(ToString::to_string).collect();
-    format!("[{}]", numbers.join(","))
-}
-
 async fn recall(
     bench: &Bench,
     entities: &EntityServiceClient<synap_rpc::Channel>,
@@ -117,36 +111,38 @@ async fn recall(
     rows: usize,
     queries: &[Vec<f32>],
 ) -> anyhow::Result<()> {
-    let (mut found, mut wanted, mut fewest) = (0_u32, 0_u32, usize::MAX);
+    let (mut hits_found, mut wanted, mut fewest) = (0_u32, 0_u32, usize::MAX);
     for query in queries {
-        let nearest = directly(&bench.pool, user, &as_text(query), true).await?;
+        let nearest = directly(&bench.pool, user, query, true).await?;
         let nearest: HashSet<String> = nearest.iter().map(Uuid::to_string).collect();
         let hits = entities.clone().search_vectors(request(user, query)).await?.into_inner().hits;
         fewest = fewest.min(hits.len());
         wanted += u32::try_from(nearest.len())?;
         let hits = hits.into_iter().filter_map(|hit| hit.entity);
-        found += u32::try_from(hits.filter(|entity| nearest.contains(&entity.id)).count())?;
+        hits_found += u32::try_from(hits.filter(|entity| nearest.contains(&entity.id)).count())?;
     }
-    let recall = Recall {
+    let found = Found {
         operation: "recall",
         rows,
         searches: queries.len(),
-        recall_at_10: f64::from(found) / f64::from(wanted),
+        share: f64::from(hits_found) / f64::from(wanted),
         fewest,
     };
     if bench.args.json {
-        println!("{}", serde_json::to_string(&recall)?);
+        println!("{}", serde_json::to_string(&found)?);
     } else {
-        println!(
-            "\nrecall@10 of a user with {rows}: {:.4}, at least {fewest} hits",
-            recall.recall_at_10
-        );
+        println!("\nrecall@10 of a user with {rows}: {:.4}, at least {fewest} hits", found.share);
     }
     Ok(())
 }
 
 /// The same search in the database alone.
-async fn directly(pool: &PgPool, user: &str, text: &str, few: bool) -> anyhow::Result<Vec<Uuid>> {
+async fn directly(
+    pool: &PgPool,
+    user: &str,
+    query: &[f32],
+    few: bool,
+) -> anyhow::Result<Vec<Uuid>> {
     let mut transaction = pool.begin().await?;
     sqlx::query(
         "SELECT set_config('role', 'synap_entity', true),
@@ -170,7 +166,7 @@ async fn directly(pool: &PgPool, user: &str, text: &str, few: bool) -> anyhow::R
     let rows = sqlx::query(statement)
         .bind(user)
         .bind(MODEL)
-        .bind(text)
+        .bind(Vector::from(query.to_vec()))
         .bind(i64::from(limit))
         .fetch_all(&mut *transaction)
         .await?;
