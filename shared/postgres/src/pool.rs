@@ -41,12 +41,14 @@ pub struct PoolOptions {
 }
 
 /// The settings behind [`PoolOptions::by_key`].
-const BY_KEY: [(&str, &str); 5] = [
+const BY_KEY: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),
+    // Starting a worker takes longer than any of these statements.
+    ("max_parallel_workers_per_gather", "0"),
 ];
 
 impl PoolOptions {
