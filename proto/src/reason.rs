@@ -47,5 +47,7 @@ pub const SERVICE_UNAVAILABLE: &str = "SERVICE_UNAVAILABLE";
 pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 /// More calls at once than the service takes.
 pub const OVERLOADED: &str = "OVERLOADED";
+/// More calls of one user in a while than the service takes; the call was not looked at.
+pub const RATE_LIMITED: &str = "RATE_LIMITED";
 /// A fault of ours; the log has the details.
 pub const INTERNAL: &str = "INTERNAL";

@@ -66,6 +66,13 @@ pub enum Kind {
         /// Which.
         entity_id: Uuid,
     },
+    /// Puts a body back into the object store.
+    Repair {
+        /// Whose.
+        entity_id: Uuid,
+        /// File extension of the body.
+        extension: String,
+    },
 }
 
 impl Kind {
@@ -75,6 +82,25 @@ impl Kind {
         match self {
             Self::Create { .. } => "create",
             Self::Delete { .. } => "delete",
+            Self::Repair { .. } => "repair",
+        }
+    }
+
+    /// The entity that is there already.
+    #[must_use]
+    pub fn entity_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Delete { entity_id } | Self::Repair { entity_id, .. } => Some(*entity_id),
+        }
+    }
+
+    /// The file extension of the body that is written, if one is.
+    #[must_use]
+    pub fn extension(&self) -> Option<&str> {
+        match self {
+            Self::Create { extension } | Self::Repair { extension, .. } => Some(extension),
+            Self::Delete { .. } => None,
         }
     }
 }
@@ -152,6 +178,21 @@ pub struct Deletion {
     pub expected_version: Option<i32>,
     /// The event that tells of it.
     pub event: EventDraft,
+}
+
+/// What the pivot of a repair writes: the attempt's key in place of another.
+#[derive(Debug, Clone)]
+pub struct Repair {
+    /// The attempt that wants to commit.
+    pub attempt: Attempt,
+    /// The phase it was started in.
+    pub phase: Phase,
+    /// The version that the entity is at.
+    pub version: i32,
+    /// The key that its row names, of a blob that is missing or damaged.
+    pub bad_key: String,
+    /// Public name of the new blob, if one is configured.
+    pub url: Option<String>,
 }
 
 /// A new entity.
@@ -295,6 +336,12 @@ impl Phase {
         if *entity_type == EntityType::file() { Self::ObjectOnly } else { self }
     }
 
+    /// Whether the installation can go from here to there in one step, forth or back.
+    #[must_use]
+    pub fn is_next_to(self, other: Self) -> bool {
+        (self as u8).abs_diff(other as u8) == 1
+    }
+
     /// Whether a write puts the body into the object store.
     #[must_use]
     pub fn writes_blob(self) -> bool {
@@ -308,11 +355,22 @@ impl Phase {
     }
 }
 
+/// A step of the installation from one phase to the next, or back.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseChange {
+    /// The phase that it is believed to be in.
+    pub expected: Phase,
+    /// A phase next to that one.
+    pub next: Phase,
+}
+
 /// The storage phase and the depth of the recovery queues.
 #[derive(Debug, Clone)]
 pub struct StorageStatus {
     /// The phase.
     pub phase: Phase,
+    /// When it was entered.
+    pub phase_since: DateTime<Utc>,
     /// Operations begun and not committed.
     pub pending_operations: i64,
     /// Committed operations whose event is not known to be appended.

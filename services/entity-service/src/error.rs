@@ -6,6 +6,8 @@ use synap_proto::{field::Violation, reason};
 use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Status};
 
+use crate::domain::Phase;
+
 /// Why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,12 @@ pub enum Error {
     /// The storage phase is not the one that the attempt was started in.
     #[error("the storage phase changed since the attempt was begun")]
     PhaseChanged,
+    /// The installation is not in the phase that it was to be moved on from.
+    #[error("the storage phase is {} by now", current.name())]
+    OtherPhase {
+        /// The phase it is in.
+        current: Phase,
+    },
     /// The operation is committed and cannot be given up.
     #[error("the operation is already committed")]
     AlreadyCommitted,
@@ -110,6 +118,10 @@ impl From<Error> for RpcError {
                     .with("version", current.to_string())
             }
             Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
+            Error::OtherPhase { current } => {
+                Self::new(Code::Aborted, reason::PHASE_CHANGED, message)
+                    .with("phase", current.name())
+            }
             Error::AlreadyCommitted => {
                 Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)
             }

@@ -51,6 +51,13 @@ pub struct Config {
     /// RESOURCE_EXHAUSTED. A part of MAX_CONCURRENT_CALLS, so that nobody can take all places.
     #[arg(long, env = "MAX_CALLS_PER_USER", default_value = "64")]
     pub max_calls_per_user: NonZeroUsize,
+    /// Calls a second that one user may make in the long run, in each gateway; more are answered
+    /// RESOURCE_EXHAUSTED.
+    #[arg(long, env = "CALLS_PER_SECOND_PER_USER", default_value_t = 2000.0, value_parser = rate)]
+    pub calls_per_second_per_user: f64,
+    /// Calls that a user may make at once after a pause, before that rate counts.
+    #[arg(long, env = "CALL_BURST_PER_USER", default_value_t = 4000.0, value_parser = rate)]
+    pub call_burst_per_user: f64,
     /// Bytes of all requests with a note's body that are held at one time; more are answered
     /// RESOURCE_EXHAUSTED.
     #[arg(long, env = "GATEWAY_MAX_INFLIGHT_BYTES", default_value_t = 256 * 1024 * 1024)]
@@ -71,4 +78,10 @@ pub struct Config {
     /// The gRPC server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// A number of calls: one at least, or nobody could call at all.
+fn rate(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (1.0..=1e9).contains(value));
+    value.ok_or_else(|| "expected a number from 1 to 1000000000".to_owned())
 }

@@ -71,12 +71,22 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The body is missing from the store, or is not what its row says.
-    #[error("the stored body of {id} is missing or damaged: {what}")]
+    #[error("the stored body of {id} at revision {revision} is missing or damaged: {what}")]
     BodyCorrupt {
         /// The note or file.
         id: uuid::Uuid,
+        /// Its version.
+        revision: i32,
         /// What was found.
         what: &'static str,
+    },
+    /// The store did not give a body in the time there was.
+    #[error("the stored body of {id} at revision {revision} cannot be reached; try again")]
+    BodyUnreachable {
+        /// The note.
+        id: uuid::Uuid,
+        /// Its version.
+        revision: i32,
     },
     /// A service answered with an error, or with what it should not.
     #[error(transparent)]
@@ -90,12 +100,16 @@ impl From<RpcError> for Error {
 }
 
 impl Error {
-    /// Whether the attempt was taken over, or its ground has changed: the operation goes on from
-    /// its beginning.
+    /// Whether the attempt was taken over: the operation itself knows what became of it.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Service(error)
-            if error.reason == reason::OPERATION_FENCED || error.reason == reason::PHASE_CHANGED)
+        matches!(self, Self::Service(error) if error.reason == reason::OPERATION_FENCED)
+    }
+
+    /// Whether the attempt was begun in a storage phase that is over: another has to be begun.
+    #[must_use]
+    pub fn is_phase_changed(&self) -> bool {
+        matches!(self, Self::Service(error) if error.reason == reason::PHASE_CHANGED)
     }
 
     /// A service left out what its contract promises.
@@ -159,9 +173,17 @@ impl From<Error> for RpcError {
                 Self::new(Code::Aborted, reason::REQUEST_IN_PROGRESS, message)
                     .retry_after(retry_after)
             }
-            Error::BodyCorrupt { id, .. } => {
-                tracing::error!(entity_id = %id, message, "a body is damaged");
-                Self::new(Code::DataLoss, reason::BODY_CORRUPT, message).with("id", id.to_string())
+            Error::BodyCorrupt { id, revision, .. } => {
+                tracing::error!(entity_id = %id, revision, message, "a body is damaged");
+                Self::new(Code::DataLoss, reason::BODY_CORRUPT, message)
+                    .with("id", id.to_string())
+                    .with("revision", revision.to_string())
+            }
+            Error::BodyUnreachable { id, revision } => {
+                Self::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
+                    .with("id", id.to_string())
+                    .with("revision", revision.to_string())
+                    .retry_after(Duration::from_secs(1))
             }
             Error::Service(error) => *error,
         }

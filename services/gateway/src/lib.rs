@@ -9,8 +9,9 @@
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`, ListNotes `list_notes.rs`, SearchNotes `search_notes.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
-//! `saga`, `read_file.rs`.
+//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`; ListNotes is
+//! `list_notes.rs`, SearchNotes `search_notes.rs`. Files go the same way: `grpc/files.rs`,
+//! `files.rs`, the other writes in `saga`, `read_file.rs`.
 
 mod clients;
 mod config;
@@ -21,9 +22,11 @@ mod grpc;
 mod http;
 mod list_notes;
 mod notes;
+mod read_body;
 mod read_file;
 mod read_note;
 mod recovery;
+mod repairs;
 mod saga;
 mod search_notes;
 mod service;

@@ -36,7 +36,8 @@ impl FileReader {
     ) -> Result<(Entity, BodyStream), Error> {
         let entity = self.file(user, id).await?;
         let body = self.content.read_stream(body_of(&entity)?, offset, length).await?;
-        let missing = Error::BodyCorrupt { id, what: "it is not in the store" };
+        let missing =
+            Error::BodyCorrupt { id, revision: entity.version, what: "it is not in the store" };
         Ok((entity, body.ok_or(missing)?))
     }
 
@@ -53,6 +54,7 @@ impl FileReader {
 }
 
 fn body_of(entity: &Entity) -> Result<&StoredFile, Error> {
-    let none = Error::BodyCorrupt { id: entity.id, what: "its row names none" };
+    let Entity { id, version: revision, .. } = *entity;
+    let none = Error::BodyCorrupt { id, revision, what: "its row names none" };
     entity.file.as_ref().ok_or(none)
 }

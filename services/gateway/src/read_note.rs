@@ -1,13 +1,16 @@
-//! GetNote: the row, then the body it names, checked against the row.
+//! GetNote: the row, then the body it names. While bodies are written to both places
+//! (`dual_write`), one that cannot be read in the store is read in content_blocks, and repaired by
+//! and by; in later phases that is an error.
 
-use bytes::Bytes;
-use synap_types::{Checksum, UserId};
+use synap_types::UserId;
 use uuid::Uuid;
 
 use crate::{
     clients::{ContentClient, EntityClient},
-    domain::{Note, StoredFile},
+    domain::{Entity, Note, StoredFile},
     error::Error,
+    read_body::{self, Unreadable, read_body},
+    repairs::Repairs,
 };
 
 /// Reads notes.
@@ -15,6 +18,7 @@ use crate::{
 pub(crate) struct Reader {
     pub(crate) content: ContentClient,
     pub(crate) entity: EntityClient,
+    pub(crate) repairs: Repairs,
 }
 
 impl Reader {
@@ -24,27 +28,39 @@ impl Reader {
         // A body from content_blocks is the one that counts where there is one: the phase says so.
         let (entity, block) = found.ok_or(Error::NoteNotFound)?;
         let content = match &entity.file {
-            Some(file) if content && block.is_none() => Some(self.body(id, file).await?),
+            Some(file) if content && block.is_none() => {
+                match read_body(&self.content, file).await {
+                    Ok(body) => Some(body),
+                    Err(why) => return self.other_copy(user, &entity, file, why).await,
+                }
+            }
             _ => block,
         };
         Ok(Note { entity, content })
     }
 
-    async fn body(&self, id: Uuid, file: &StoredFile) -> Result<String, Error> {
-        let corrupt = |what| Error::BodyCorrupt { id, what };
-        let body = self.content.get(&file.path, file.size).await?;
-        let body = body.ok_or_else(|| corrupt("it is not in the store"))?;
-        // Early V0.3 left rows without a checksum: those can only be believed.
-        if let Ok(checksum) = file.checksum.parse::<Checksum>()
-            && Checksum::of(&body) != checksum
-        {
-            return Err(corrupt("its bytes are not those of its checksum"));
-        }
-        into_text(body).ok_or_else(|| corrupt("it is not UTF-8"))
+    /// The note with its body from content_blocks, which must be the one that the row describes.
+    async fn other_copy(
+        &self,
+        user: &UserId,
+        seen: &Entity,
+        bad: &StoredFile,
+        why: Unreadable,
+    ) -> Result<Note, Error> {
+        let found = self.entity.entity_beside_blob(user, "note", seen.id).await?;
+        let (entity, block) = found.ok_or(Error::NoteNotFound)?;
+        let content = match (&entity.file, block) {
+            // Changed or repaired in the meantime: another blob counts now.
+            (Some(file), _) if file.path != bad.path => {
+                read_body(&self.content, file).await.map_err(|why| why.of(&entity))?
+            }
+            (Some(file), Some(block)) if read_body::check(file, block.as_bytes()).is_ok() => {
+                self.repairs.fell_back(user, entity.id, why);
+                block
+            }
+            (Some(_), _) => return Err(why.of(&entity)),
+            (None, block) => return Ok(Note { entity, content: block }),
+        };
+        Ok(Note { entity, content: Some(content) })
     }
-}
-
-/// The bytes as text, without a copy where nobody else holds them.
-fn into_text(body: Bytes) -> Option<String> {
-    String::from_utf8(Vec::from(body)).ok()
 }

@@ -6,7 +6,7 @@ use synap_auth::Authenticator;
 use synap_proto::gateway::{
     file_service_server::FileServiceServer, note_service_server::NoteServiceServer,
 };
-use synap_rpc::{ByteBudget, Callers, Channel, RpcError, Server};
+use synap_rpc::{ByteBudget, CallerLimits, Callers, Channel, Rate, RpcError, Server};
 use synap_types::SystemIds;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::{
     read_file::FileReader,
     read_note::Reader,
     recovery::Recovery,
+    repairs::Repairs,
     saga::{Finisher, Saga},
 };
 
@@ -36,6 +37,7 @@ pub struct Service {
     edge: Edge,
     recovery: Recovery,
     finishing: JoinHandle<()>,
+    repairing: JoinHandle<()>,
     readiness: Readiness,
 }
 
@@ -87,9 +89,10 @@ impl Service {
             max_file_bytes: config.max_file_bytes,
             upload_expiry: Duration::from_secs(config.upload_url_expiry_secs),
         };
+        let (repairs, repairing) = Repairs::start(saga.clone());
         let api = NoteApi {
             saga,
-            reader: Reader { content: content.clone(), entity: entity.clone() },
+            reader: Reader { content: content.clone(), entity: entity.clone(), repairs },
             finder: Finder {
                 content: content.clone(),
                 entity: entity.clone(),
@@ -110,7 +113,14 @@ impl Service {
 
         // Both edges let in the same callers, and hold their bodies out of one budget.
         let authenticator = Arc::new(Authenticator::new(&config.auth)?);
-        let callers = Callers::new(config.max_calls_per_user.get(), move |header| {
+        let limits = CallerLimits {
+            at_once: config.max_calls_per_user.get(),
+            rate: Rate {
+                per_second: config.calls_per_second_per_user,
+                burst: config.call_burst_per_user,
+            },
+        };
+        let callers = Callers::new(limits, move |header| {
             let authenticator = Arc::clone(&authenticator);
             async move {
                 let user = authenticator.authenticate(header.as_deref()).await;
@@ -142,7 +152,7 @@ impl Service {
                     .max_encoding_message_size(usize::MAX),
             )
             .add_service(FileServiceServer::new(Files { api: files }));
-        Ok(Self { server, edge, recovery, finishing, readiness })
+        Ok(Self { server, edge, recovery, finishing, repairing, readiness })
     }
 
     /// The gRPC address that is listened on.
@@ -166,7 +176,7 @@ impl Service {
     /// # Errors
     /// If a listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, edge, recovery, finishing, readiness } = self;
+        let Self { server, edge, recovery, finishing, repairing, readiness } = self;
         let recovering = tokio::spawn(recovery.run(stop.clone()));
         let ready = || {
             let readiness = readiness.clone();
@@ -184,9 +194,10 @@ impl Service {
             outcome
         };
         let (rpc, http) = tokio::join!(rpc, http);
-        // The servers are gone, and with them every sender of the finisher.
+        // The servers are gone, and with them every sender of repairs, then of the finisher.
         let last = async {
             let _ = recovering.await;
+            let _ = repairing.await;
             let _ = finishing.await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(5), last).await;

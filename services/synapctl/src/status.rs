@@ -1,8 +1,12 @@
 //! `synapctl status`: what each service says of itself.
 
+use chrono::SecondsFormat;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use synap_proto::entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient};
+use synap_proto::{
+    entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient},
+    field,
+};
 use synap_rpc::Channel;
 
 use crate::cli::Exit;
@@ -51,6 +55,8 @@ struct ServiceStatus {
 #[derive(Debug, Serialize)]
 struct StorageStatus {
     phase: String,
+    /// When it was entered, as RFC 3339.
+    phase_since: Option<String>,
     pending_operations: i64,
     committed_operations: i64,
     blob_deletions: i64,
@@ -83,8 +89,10 @@ async fn storage(entity: Channel) -> Option<StorageStatus> {
         StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
     let answer = answer.ok()?.into_inner();
     let phase = answer.phase().as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase();
+    let since = field::time("change_time", answer.change_time).ok();
     Some(StorageStatus {
         phase,
+        phase_since: since.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)),
         pending_operations: answer.pending_operations,
         committed_operations: answer.committed_operations,
         blob_deletions: answer.blob_deletions,
@@ -97,7 +105,8 @@ fn print(status: &Status) {
         println!("{:<16} {:<28} {ready}", service.name, service.url);
     }
     if let Some(storage) = &status.storage {
-        println!("storage phase    {}", storage.phase);
+        let since = storage.phase_since.as_deref().unwrap_or("an unknown time");
+        println!("storage phase    {} since {since}", storage.phase);
         println!(
             "write protocol   {} pending, {} waiting for their event, {} blobs to delete",
             storage.pending_operations, storage.committed_operations, storage.blob_deletions

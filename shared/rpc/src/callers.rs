@@ -1,4 +1,4 @@
-//! Who calls, and how many calls of each there may be at once.
+//! Who calls, how many calls of each there may be at once, and how many in a while.
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,19 @@ use std::{
 use http::{HeaderMap, header};
 use synap_proto::reason;
 use synap_types::UserId;
+use tokio::time::Instant;
 use tonic::Code;
 
-use crate::RpcError;
+use crate::{
+    RpcError,
+    rate::{Buckets, Rate},
+};
 
 type Named = Pin<Box<dyn Future<Output = Result<UserId, RpcError>> + Send>>;
 type Authenticate = Box<dyn Fn(Option<String>) -> Named + Send + Sync>;
 
 /// Knows callers by their `authorization` header, and counts the calls of each. Cheap to clone; all
-/// clones count together, so that two servers of one process can share the limit.
+/// clones count together, so that two servers of one process can share the limits.
 #[derive(Clone)]
 pub struct Callers {
     shared: Arc<Shared>,
@@ -27,37 +31,53 @@ pub struct Callers {
 
 struct Shared {
     authenticate: Authenticate,
-    max_calls: usize,
+    limits: CallerLimits,
+    buckets: Mutex<Buckets>,
     /// Users with calls under way, and how many.
     calls: Mutex<HashMap<UserId, usize>>,
 }
 
+/// What one user may do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CallerLimits {
+    /// Calls under way at once: bounds what a user holds.
+    pub at_once: usize,
+    /// Calls in a while: bounds what a user does.
+    pub rate: Rate,
+}
+
 impl Callers {
-    /// `authenticate` names the user whom the value of an `authorization` header stands for; each
-    /// may have `max_calls` calls under way.
+    /// `authenticate` names the user whom the value of an `authorization` header stands for.
     pub fn new<F>(
-        max_calls: usize,
+        limits: CallerLimits,
         authenticate: impl Fn(Option<String>) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Result<UserId, RpcError>> + Send + 'static,
     {
         let authenticate: Authenticate = Box::new(move |header| Box::pin(authenticate(header)));
-        Self { shared: Arc::new(Shared { authenticate, max_calls, calls: Mutex::default() }) }
+        let buckets = Mutex::new(Buckets::new(limits.rate));
+        let calls = Mutex::default();
+        Self { shared: Arc::new(Shared { authenticate, limits, buckets, calls }) }
     }
 
     /// Names the caller, and counts its call until the answer is dropped.
     ///
     /// # Errors
-    /// What `authenticate` said, or `RESOURCE_EXHAUSTED` if the user has too many calls under way.
+    /// What `authenticate` said, or `RESOURCE_EXHAUSTED` if the user has too many calls under way or
+    /// calls too often.
     pub async fn admit(&self, headers: &HeaderMap) -> Result<Admitted, RpcError> {
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let user = (self.shared.authenticate)(header.map(str::to_owned)).await?;
+        let CallerLimits { at_once, rate } = self.shared.limits;
         let mut calls = self.shared.lock();
         let count = calls.get(&user).copied().unwrap_or_default();
-        if count >= self.shared.max_calls {
-            return Err(too_many(self.shared.max_calls));
+        if count >= at_once {
+            return Err(too_many(at_once));
         }
+        let mut buckets = self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.take(&user, Instant::now()).map_err(|wait| too_often(rate, wait))?;
+        drop(buckets);
         calls.insert(user.clone(), count + 1);
         drop(calls);
         Ok(Admitted { user, shared: Arc::clone(&self.shared) })
@@ -107,12 +127,24 @@ fn too_many(limit: usize) -> RpcError {
     .retry_after(Duration::from_millis(500))
 }
 
+fn too_often(rate: Rate, wait: Duration) -> RpcError {
+    let per_second = rate.per_second;
+    RpcError::new(
+        Code::ResourceExhausted,
+        reason::RATE_LIMITED,
+        format!("more calls of this user than {per_second} a second; try again a little later"),
+    )
+    .with("per_second", per_second.to_string())
+    .retry_after(wait)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn callers(max_calls: usize) -> Callers {
-        Callers::new(max_calls, |header| async move {
+        let rate = Rate { per_second: 1.0, burst: 4.0 };
+        Callers::new(CallerLimits { at_once: max_calls, rate }, |header| async move {
             UserId::parse(header.unwrap_or_default())
                 .map_err(|_| RpcError::new(Code::Unauthenticated, "TEST", "nobody"))
         })
@@ -136,6 +168,15 @@ mod tests {
         assert!(callers.admit(&of("eve")).await.is_ok());
         drop(one);
         assert!(callers.admit(&of("ada")).await.is_ok());
+        // The calls that were let in, and no others, count for the rate.
+        assert!(callers.admit(&of("ada")).await.is_ok());
+        let refused = callers.admit(&of("ada")).await.err().unwrap();
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::ResourceExhausted, "RATE_LIMITED")
+        );
+        assert!(refused.retry_after.is_some_and(|wait| wait <= Duration::from_secs(1)));
+        assert!(callers.admit(&of("eve")).await.is_ok());
         // Who has no call under way costs nothing.
         assert_eq!(callers.shared.lock().len(), 1);
         assert_eq!(

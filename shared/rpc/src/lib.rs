@@ -22,14 +22,16 @@ mod left;
 mod limit;
 mod observe;
 mod oversize;
+mod rate;
 mod retry;
 mod server;
 mod signal;
 
 pub use budget::{ByteBudget, Exhausted, Share};
-pub use callers::{Admitted, Callers};
+pub use callers::{Admitted, CallerLimits, Callers};
 pub use channel::{Channel, ChannelError};
 pub use error::{DOMAIN, RpcError};
+pub use rate::Rate;
 pub use retry::retry;
 pub use server::{Health, Server, ServerArgs};
 pub use signal::stop_signal;

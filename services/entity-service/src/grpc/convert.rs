@@ -12,7 +12,7 @@ use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
 use crate::domain::{
     Attempt, Change, Deletion, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
-    PendingEvent, Phase,
+    PendingEvent, Phase, PhaseChange, Repair,
 };
 
 /// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
@@ -82,6 +82,18 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
             pb::OperationKind::Delete => {
                 Kind::Delete { entity_id: field::uuid("entity_id", &message.entity_id)? }
             }
+            pb::OperationKind::Repair => {
+                let entity_id = field::uuid("entity_id", &message.entity_id)?;
+                BlobKey::revision(
+                    &operation.user,
+                    &entity_type,
+                    entity_id,
+                    entity_id,
+                    &message.extension,
+                )
+                .map_err(|why| Violation::new("extension", why))?;
+                Kind::Repair { entity_id, extension: message.extension }
+            }
             pb::OperationKind::Unspecified => return Err(Violation::new("kind", "is required")),
         };
         Ok(Self {
@@ -117,7 +129,7 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
     type Error = Violation;
 
     fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
-        let phase = phase(message.phase())?;
+        let phase = phase("phase", message.phase())?;
         if message.delete.is_some() {
             return Err(Violation::new("delete", "cannot be beside create"));
         }
@@ -149,6 +161,28 @@ impl TryFrom<pb::CommitOperationRequest> for Deletion {
             attempt: nested("operation", message.operation)?,
             expected_version: Some(expected_version).filter(|version| *version > 0),
             event: nested("event", message.event)?,
+        })
+    }
+}
+
+impl TryFrom<pb::CommitOperationRequest> for Repair {
+    type Error = Violation;
+
+    fn try_from(message: pb::CommitOperationRequest) -> Checked<Self> {
+        let phase = phase("phase", message.phase())?;
+        let alone = message.create.is_none() && message.delete.is_none() && message.event.is_none();
+        if !alone {
+            return Err(Violation::new("repair", "cannot be beside another change, or an event"));
+        }
+        let repair = field::required("repair", message.repair)?;
+        text("repair.bad_key", &repair.bad_key, MAX_KEY_BYTES)?;
+        text("repair.url", &repair.url, MAX_URL_BYTES)?;
+        Ok(Self {
+            attempt: nested("operation", message.operation)?,
+            phase,
+            version: field::within("repair.version", repair.version, 1, i32::MAX)?,
+            bad_key: repair.bad_key,
+            url: Some(repair.url).filter(|url| !url.is_empty()),
         })
     }
 }
@@ -320,15 +354,29 @@ impl From<PendingEvent> for pb::PendingEvent {
     }
 }
 
-fn phase(message: pb::StoragePhase) -> Checked<Phase> {
+fn phase(name: &str, message: pb::StoragePhase) -> Checked<Phase> {
     Ok(match message {
-        pb::StoragePhase::Unspecified => return Err(Violation::new("phase", "is required")),
+        pb::StoragePhase::Unspecified => return Err(Violation::new(name, "is required")),
         pb::StoragePhase::Legacy => Phase::Legacy,
         pb::StoragePhase::DualWrite => Phase::DualWrite,
         pb::StoragePhase::ObjectPrimary => Phase::ObjectPrimary,
         pb::StoragePhase::ObjectOnly => Phase::ObjectOnly,
         pb::StoragePhase::LegacyDropped => Phase::LegacyDropped,
     })
+}
+
+impl TryFrom<pb::SetStoragePhaseRequest> for PhaseChange {
+    type Error = Violation;
+
+    fn try_from(message: pb::SetStoragePhaseRequest) -> Checked<Self> {
+        let expected = phase("expected", message.expected())?;
+        let next = phase("next", message.next())?;
+        if !expected.is_next_to(next) {
+            let what = format!("must be the phase before or after {}", expected.name());
+            return Err(Violation::new("next", what));
+        }
+        Ok(Self { expected, next })
+    }
 }
 
 impl From<Phase> for pb::StoragePhase {

@@ -32,7 +32,8 @@ impl EntityService for Entities {
         let request = request.into_inner();
         let user = field::user_id("user_id", request.user_id).map_err(Error::from)?;
         let id = field::uuid("id", &request.id).map_err(Error::from)?;
-        let found = self.store.entity(&user, id, request.include_content_block).await?;
+        let (block, unreadable) = (request.include_content_block, request.blob_unreadable);
+        let found = self.store.entity(&user, id, block, unreadable).await?;
         let (entity, content_block) = found.ok_or(Error::EntityNotFound)?;
         Ok(Response::new(GetEntityResponse { entity: Some(entity.into()), content_block }))
     }

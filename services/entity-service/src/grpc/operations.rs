@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{deleted_key, lease, nested, operation_id};
 use crate::{
-    domain::{Attempt, Begun, Change, Committed, Deletion, Intent, Started},
+    domain::{Attempt, Begun, Change, Committed, Deletion, Intent, Repair, Started},
     error::Error,
     store::Store,
 };
@@ -42,7 +42,9 @@ impl OperationService for Operations {
     ) -> Result<Response<pb::CommitOperationResponse>, Status> {
         synap_failpoint::hit("commit.before").await;
         let request = request.into_inner();
-        let entity = if request.create.is_none() && request.delete.is_some() {
+        let entity = if request.repair.is_some() {
+            self.store.repair(Repair::try_from(request).map_err(Error::from)?).await?
+        } else if request.create.is_none() && request.delete.is_some() {
             let deletion = Deletion::try_from(request).map_err(Error::from)?;
             self.store.delete(deletion).await?
         } else {

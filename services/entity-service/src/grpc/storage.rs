@@ -1,12 +1,15 @@
 //! synap.entity.v1.StorageService
 
-use synap_proto::entity::{
-    GetStorageStatusRequest, GetStorageStatusResponse, StoragePhase,
-    storage_service_server::StorageService,
+use synap_proto::{
+    entity::{
+        GetStorageStatusRequest, GetStorageStatusResponse, SetStoragePhaseRequest,
+        SetStoragePhaseResponse, StoragePhase, storage_service_server::StorageService,
+    },
+    field,
 };
 use tonic::{Request, Response, Status};
 
-use crate::store::Store;
+use crate::{domain::PhaseChange, error::Error, store::Store};
 
 /// What the installation stores where.
 pub(crate) struct Storage {
@@ -25,6 +28,18 @@ impl StorageService for Storage {
             pending_operations: status.pending_operations,
             committed_operations: status.committed_operations,
             blob_deletions: status.blob_deletions,
+            change_time: Some(field::timestamp(status.phase_since)),
+        }))
+    }
+
+    async fn set_storage_phase(
+        &self,
+        request: Request<SetStoragePhaseRequest>,
+    ) -> Result<Response<SetStoragePhaseResponse>, Status> {
+        let change = PhaseChange::try_from(request.into_inner()).map_err(Error::from)?;
+        let changed_at = self.store.change_phase(change).await?;
+        Ok(Response::new(SetStoragePhaseResponse {
+            change_time: Some(field::timestamp(changed_at)),
         }))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use synap_proto::field::Violation;
-use synap_types::{BlobKey, EntityType, IdGenerator, UserId};
+use synap_types::{BlobKey, EntityType, IdGenerator};
 use uuid::Uuid;
 
 use super::{
@@ -140,7 +140,7 @@ impl Beginner {
             .bind(batch.iter().map(|i| i.attempt_id).collect::<Vec<_>>())
             .bind(fingerprints)
             .bind(column(|i| i.entity_type.as_str()))
-            .bind(column(|i| i.kind.extension()))
+            .bind(column(|i| i.kind.extension().unwrap_or_default()))
             .bind(plans.iter().map(|p| p.entity_id).collect::<Vec<_>>())
             .bind(plans.iter().map(key).collect::<Vec<_>>())
             .bind(plans.iter().map(|p| p.event_id).collect::<Vec<_>>())
@@ -246,17 +246,16 @@ impl Beginner {
 
     fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
         let event_id = self.ids.next_id();
-        let extension = match &intent.kind {
-            Kind::Create { extension } => extension,
-            Kind::Delete { entity_id } => {
-                return Ok(Plan { entity_id: *entity_id, key: None, event_id });
+        let entity_id = intent.kind.entity_id().unwrap_or_else(|| self.ids.next_id());
+        let (user, entity_type) = (&intent.operation.user, &intent.entity_type);
+        let key = intent.kind.extension().map(|extension| match intent.kind {
+            Kind::Create { .. } => {
+                BlobKey::build(user, entity_type, &entity_id.to_string(), extension)
             }
-        };
-        let entity_id = self.ids.next_id();
-        let user: &UserId = &intent.operation.user;
-        let key = BlobKey::build(user, &intent.entity_type, &entity_id.to_string(), extension)
-            .map_err(|why| Violation::new("extension", why))?;
-        Ok(Plan { entity_id, key: Some(key), event_id })
+            _ => BlobKey::revision(user, entity_type, entity_id, self.ids.next_id(), extension),
+        });
+        let key = key.transpose().map_err(|why| Violation::new("extension", why))?;
+        Ok(Plan { entity_id, key, event_id })
     }
 
     /// What became of an operation, for those who did not begin it. `None` if it was given up, or
@@ -275,15 +274,6 @@ impl Beginner {
             _ => return Ok(None),
         };
         Ok(Some(Found { begun, draft: row.try_get("draft")? }))
-    }
-}
-
-impl Kind {
-    fn extension(&self) -> &str {
-        match self {
-            Self::Create { extension } => extension,
-            Self::Delete { .. } => "",
-        }
     }
 }
 

@@ -32,8 +32,8 @@ const PIVOT: &str = "
                ($11::int8[])[n] AS file_size, ($12::text[])[n] AS file_type,
                ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
                ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data,
-               ($18::text[])[n] AS file_name, ($19::text[])[n] AS search_text
-        FROM generate_series(1, cardinality($3::uuid[])) AS n
+               ($18::text[])[n] AS file_name, ($20::text[])[n] AS search_text
+        FROM unnest($19::int4[]) AS n
     ),
     pivot AS (
         UPDATE write_operations o
@@ -78,7 +78,7 @@ const PIVOT: &str = "
     search AS (
         INSERT INTO entity_search (entity_id, user_id, document)
         SELECT entity_id, user_id, synap_search_document(user_id, title, search_text, tags,
-                                       (SELECT synap_search_language($20)))
+                                       (SELECT synap_search_language($21)))
         FROM pivot WHERE search_text IS NOT NULL
     )
     SELECT user_id, request_id, entity_id, entity_type, occurred_at FROM pivot";
@@ -111,7 +111,7 @@ impl Committer {
     /// Commits a batch of different operations.
     pub(super) async fn commit_all(&self, jobs: Vec<Job<Change>>) -> Vec<Result<Entity, Error>> {
         let users = jobs.iter().map(|job| &job.work().attempt.operation.user);
-        let transaction = match self.database.for_users(users).await {
+        let transaction = match self.database.pivot_for_users(users).await {
             Ok(transaction) => transaction,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -137,7 +137,7 @@ impl Committer {
 
     /// Commits one operation, whatever its size.
     pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
-        let mut transaction = self.database.for_user(&change.attempt.operation.user).await?;
+        let mut transaction = self.database.pivot_for_user(&change.attempt.operation.user).await?;
         let mut written = self.write(&mut transaction, std::slice::from_ref(&change)).await?;
         match written.remove(&change.attempt.operation) {
             Some(written) => {
@@ -197,6 +197,7 @@ impl Committer {
             .bind(text(|c| Some(&c.event.data)))
             .bind("PENDING")
             .bind(file(|f| f.name.as_deref()))
+            .bind((1..).zip(&batch).map(|(place, _)| place).collect::<Vec<i32>>())
             .bind(text(|c| c.create.search_text.as_deref()))
             .bind(&*self.language)
             .fetch_all(connection)

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{
+    PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection, postgres::PgArguments,
+    query::Query,
+};
 use synap_postgres::Kept;
 use synap_rpc::deadline;
 use synap_types::UserId;
@@ -30,13 +33,25 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// while to get there.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
-/// The first statement of every transaction for a user. Both settings end with the transaction.
-const AS_USER: &str = "
-    SELECT set_config('role', 'synap_entity', true),
-           set_config('app.current_user_id', $1, true)";
-const AS_USERS: &str = "
-    SELECT set_config('role', 'synap_entity', true),
-           set_config('app.current_user_ids', $1::text[]::text, true)";
+/// The first statement of every transaction for users. Its settings end with the transaction.
+macro_rules! prelude {
+    ($($setting:literal),+) => {
+        concat!("SELECT set_config('role', 'synap_entity', true)", $(", ", $setting),+)
+    };
+}
+const AS_USER: &str = prelude!("set_config('app.current_user_id', $1, true)");
+const AS_USERS: &str = prelude!("set_config('app.current_user_ids', $1::text[]::text, true)");
+const PIVOT_AS_USER: &str =
+    prelude!("set_config('app.current_user_id', $1, true)", "pg_advisory_xact_lock_shared($2)");
+const PIVOT_AS_USERS: &str = prelude!(
+    "set_config('app.current_user_ids', $1::text[]::text, true)",
+    "pg_advisory_xact_lock_shared($2)"
+);
+
+/// Held by every transaction that writes a body, from before it reads the storage phase until its
+/// end, and alone by whoever changes the phase: so none commits in a phase what it began in another.
+/// The number means nothing; it must only never change.
+pub(super) const PHASE_LOCK: i64 = 0x53_79_6e_61_70_50_68;
 
 /// A transaction for one or several users. Dropped without a commit it is rolled back, and nobody
 /// waits for that.
@@ -89,10 +104,12 @@ impl Database {
 
     /// A transaction that sees and writes the rows of one user.
     pub(super) async fn for_user(&self, user: &UserId) -> Result<UserTransaction, Error> {
-        let mut transaction = self.begin().await?;
-        let prelude = sqlx::query(AS_USER).bind(user.as_str());
-        prelude.execute(&mut *transaction).await.map_err(no_role)?;
-        Ok(transaction)
+        self.begin_with(sqlx::query(AS_USER).bind(user.as_str())).await
+    }
+
+    /// As [`for_user`](Self::for_user), in a storage phase that does not change until its end.
+    pub(super) async fn pivot_for_user(&self, user: &UserId) -> Result<UserTransaction, Error> {
+        self.begin_with(sqlx::query(PIVOT_AS_USER).bind(user.as_str()).bind(PHASE_LOCK)).await
     }
 
     /// A transaction that sees and writes the rows of these users: a batch.
@@ -100,9 +117,27 @@ impl Database {
         &self,
         users: impl Iterator<Item = &'a UserId>,
     ) -> Result<BatchTransaction, Error> {
-        let mut users: Vec<&str> = users.map(UserId::as_str).collect();
-        users.sort_unstable();
-        users.dedup();
+        self.begin_batch_with(sqlx::query(AS_USERS).bind(once_each(users))).await
+    }
+
+    /// As [`for_users`](Self::for_users), in a storage phase that does not change until its end.
+    pub(super) async fn pivot_for_users<'a>(
+        &self,
+        users: impl Iterator<Item = &'a UserId>,
+    ) -> Result<BatchTransaction, Error> {
+        let prelude = sqlx::query(PIVOT_AS_USERS).bind(once_each(users)).bind(PHASE_LOCK);
+        self.begin_batch_with(prelude).await
+    }
+
+    /// A connection that sees the rows of all users, for single statements that serve none of them.
+    pub(super) async fn across_users(&self) -> Result<PoolConnection<Postgres>, Error> {
+        in_limit(self.pool.acquire()).await
+    }
+
+    async fn begin_batch_with(
+        &self,
+        prelude: Query<'_, Postgres, PgArguments>,
+    ) -> Result<BatchTransaction, Error> {
         let begun = async {
             let mut connection = match self.kept.take() {
                 Some(connection) => connection,
@@ -112,17 +147,22 @@ impl Database {
             Ok(BatchTransaction { connection, kept: Arc::clone(&self.kept) })
         };
         let mut transaction = in_limit(begun).await?;
-        sqlx::query(AS_USERS).bind(users).execute(&mut *transaction).await.map_err(no_role)?;
+        prelude.execute(&mut *transaction).await.map_err(no_role)?;
         Ok(transaction)
     }
 
-    /// A connection that sees the rows of all users, for single statements that serve none of them.
-    pub(super) async fn across_users(&self) -> Result<PoolConnection<Postgres>, Error> {
-        in_limit(self.pool.acquire()).await
+    async fn begin_with(
+        &self,
+        prelude: Query<'_, Postgres, PgArguments>,
+    ) -> Result<UserTransaction, Error> {
+        let mut transaction = self.begin_across_users().await?;
+        prelude.execute(&mut *transaction).await.map_err(no_role)?;
+        Ok(transaction)
     }
 
-    /// A transaction, or in good time before the caller's deadline the news that there is none.
-    async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+    /// A transaction that sees the rows of all users; or in good time before the caller's deadline
+    /// the news that there is none.
+    pub(super) async fn begin_across_users(&self) -> Result<Transaction<'static, Postgres>, Error> {
         let (pool, limit) = (self.pool.clone(), acquire_limit());
         // In a task of its own: if its caller left while BEGIN is under way, sqlx would not know of
         // the transaction, and the connection could only be thrown away.
@@ -151,6 +191,13 @@ async fn in_limit<T>(given: impl Future<Output = sqlx::Result<T>>) -> Result<T, 
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
     }
+}
+
+fn once_each<'a>(users: impl Iterator<Item = &'a UserId>) -> Vec<&'a str> {
+    let mut users: Vec<&str> = users.map(UserId::as_str).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
 }
 
 fn acquire_limit() -> Duration {

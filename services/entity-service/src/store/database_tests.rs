@@ -76,7 +76,7 @@ async fn without_the_prelude_nothing_is_seen_whoever_had_the_connection_before()
             wall.for_user(&user(before)).await.unwrap().commit().await.unwrap();
             wall.for_users([user(before)].iter()).await.unwrap().commit().await.unwrap();
         }
-        let mut transaction = wall.begin().await.unwrap();
+        let mut transaction = wall.begin_across_users().await.unwrap();
         sqlx::query("SET LOCAL ROLE synap_entity").execute(&mut *transaction).await.unwrap();
         assert_eq!(counts(&mut transaction).await, [0; 5], "{before:?}");
     }

@@ -8,20 +8,22 @@ use super::{Store, rows};
 use crate::{domain::Entity, error::Error};
 
 /// While the phase is `legacy`, content_blocks holds every body: a file that early V0.3 wrote may
-/// be missing or older.
+/// be missing or older. In `dual_write` it holds the body beside the blob, for a blob that cannot be
+/// read; in later phases nobody relies on it.
 const GET: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
            e.file_size, e.file_type, e.checksum, e.file_name, e.version, e.created_at,
            e.updated_at, e.deleted_at, b.content AS content_block
     FROM entities e
     LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND (e.file_path IS NULL
-        OR (SELECT phase FROM storage_phase WHERE only_row) = 'legacy')
+        OR (SELECT phase = 'legacy' OR phase = 'dual_write' AND $4
+            FROM storage_phase WHERE only_row))
     WHERE e.id = $1 AND e.user_id = $2 AND e.deleted_at IS NULL";
 
 impl Store {
     /// Reads one entity of one user, and its body from content_blocks if that is asked for and
-    /// the entity has no file, or the phase is `legacy`. `None` if there is none, it is deleted, or
-    /// it is another user's.
+    /// the entity has no file, or the phase is `legacy`, or its blob is unreadable and the phase is
+    /// `dual_write`. `None` if there is none, it is deleted, or it is another user's.
     ///
     /// # Errors
     /// The database's.
@@ -31,12 +33,14 @@ impl Store {
         user: &UserId,
         id: Uuid,
         with_content_block: bool,
+        blob_unreadable: bool,
     ) -> Result<Option<(Entity, Option<String>)>, Error> {
         let mut transaction = self.database.for_user(user).await?;
         let row = sqlx::query(GET)
             .bind(id)
             .bind(user.as_str())
             .bind(with_content_block)
+            .bind(blob_unreadable)
             .fetch_optional(&mut *transaction)
             .await?;
         row.map(|row| Ok((rows::entity(&row)?, row.try_get("content_block")?))).transpose()

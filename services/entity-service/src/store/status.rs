@@ -6,10 +6,11 @@ use super::{Store, rows};
 use crate::{domain::StorageStatus, error::Error};
 
 const STATUS: &str = "
-    SELECT (SELECT phase FROM storage_phase WHERE only_row) AS phase,
+    SELECT phase, changed_at,
            (SELECT count(*) FROM write_operations WHERE state = 'PENDING') AS pending,
            (SELECT count(*) FROM write_operations WHERE state = 'COMMITTED') AS committed,
-           (SELECT count(*) FROM blob_gc) AS deletions";
+           (SELECT count(*) FROM blob_gc) AS deletions
+    FROM storage_phase WHERE only_row";
 
 impl Store {
     /// The storage phase and the depth of the recovery queues.
@@ -21,6 +22,7 @@ impl Store {
         let row = sqlx::query(STATUS).fetch_one(&mut *self.database.across_users().await?).await?;
         Ok(StorageStatus {
             phase: rows::phase(&row)?,
+            phase_since: row.try_get("changed_at")?,
             pending_operations: row.try_get("pending")?,
             committed_operations: row.try_get("committed")?,
             blob_deletions: row.try_get("deletions")?,

@@ -14,6 +14,7 @@ mod operations;
 mod phases;
 mod plans;
 mod recovery;
+mod repairs;
 mod retention;
 mod search;
 mod support;

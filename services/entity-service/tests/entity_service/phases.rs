@@ -4,7 +4,7 @@ use synap_proto::{entity as pb, reason};
 use tonic::Code;
 
 use crate::support::{
-    assert_invalid, assert_refused, commit_request, id, operation, rows, service, set_phase,
+    assert_invalid, assert_refused, commit_request, id, operation, rows, service, set_phase, until,
 };
 
 #[tokio::test]
@@ -94,4 +94,93 @@ async fn a_phase_that_changed_under_an_attempt_stops_its_commit() {
     api.commit(commit_request(&again, "body")).await.unwrap();
     let after = rows(pool).await;
     assert_eq!((after.entities, after.content_blocks), (1, 0));
+}
+
+#[tokio::test]
+async fn a_phase_is_left_for_one_beside_it_and_by_whoever_knows_it() {
+    use pb::StoragePhase::{
+        DualWrite, Legacy, LegacyDropped, ObjectOnly, ObjectPrimary, Unspecified,
+    };
+    let (_database, running) = service(&[]).await;
+    let api = &running.api;
+    let began = api.status().await.unwrap().change_time.unwrap();
+    for (expected, next, field) in [
+        (Unspecified, DualWrite, "expected"),
+        (DualWrite, Unspecified, "next"),
+        (DualWrite, DualWrite, "next"),
+        (DualWrite, ObjectOnly, "next"),
+        (LegacyDropped, Legacy, "next"),
+    ] {
+        assert_invalid(api.change_phase(expected, next).await, field);
+    }
+    let stale = api.change_phase(ObjectPrimary, ObjectOnly).await.unwrap_err();
+    assert_eq!((stale.code, stale.reason.as_str()), (Code::Aborted, reason::PHASE_CHANGED));
+    assert_eq!(stale.metadata["phase"], "dual_write");
+    assert_eq!(api.status().await.unwrap().change_time, Some(began));
+
+    for (expected, next) in [
+        (DualWrite, ObjectPrimary),
+        (ObjectPrimary, ObjectOnly),
+        (ObjectOnly, LegacyDropped),
+        (LegacyDropped, ObjectOnly),
+        (ObjectOnly, ObjectPrimary),
+        (ObjectPrimary, DualWrite),
+        (DualWrite, Legacy),
+    ] {
+        let changed = api.change_phase(expected, next).await.unwrap();
+        let status = api.status().await.unwrap();
+        assert_eq!((status.phase(), status.change_time), (next, Some(changed)));
+        // The reply was lost.
+        assert_eq!(api.change_phase(expected, next).await.unwrap(), changed);
+    }
+}
+
+/// A pivot that has begun in a phase ends in it: whoever changes the phase waits for it, and the
+/// pivots that come later wait for the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phase_changes_between_pivots_and_not_within_one() {
+    let (database, running) = service(&["--group-commit-workers", "2"]).await;
+    let api = &running.api;
+    let (first, second) = (api.start("ada", &id()).await, api.start("bob", &id()).await);
+    // The first pivot is held up in its middle.
+    let mut holder = database.pool.begin().await.unwrap();
+    let hold = "SELECT FROM write_operations WHERE user_id = 'ada' FOR UPDATE";
+    sqlx::query(hold).execute(&mut *holder).await.unwrap();
+    let waiting = async |for_what: &str, count: i64| {
+        until(for_what, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_locks
+                 WHERE NOT granted AND database = (SELECT oid FROM pg_database
+                                                   WHERE datname = current_database())
+                    OR NOT granted AND locktype = 'transactionid'",
+            )
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+            waiting == count
+        })
+        .await;
+    };
+    let commit = |started: &pb::OperationStarted| {
+        let (api, request) = (api.clone(), commit_request(started, "body"));
+        tokio::spawn(async move { api.commit(request).await })
+    };
+    let in_old_phase = commit(&first);
+    waiting("the pivot to be held up", 1).await;
+    let change = {
+        let api = api.clone();
+        tokio::spawn(async move {
+            api.change_phase(pb::StoragePhase::DualWrite, pb::StoragePhase::ObjectPrimary).await
+        })
+    };
+    waiting("the change to wait for it", 2).await;
+    let too_late = commit(&second);
+    waiting("the other pivot to wait for the change", 3).await;
+    holder.rollback().await.unwrap();
+
+    in_old_phase.await.unwrap().unwrap();
+    change.await.unwrap().unwrap();
+    let refused = too_late.await.unwrap();
+    assert_refused(refused, Code::Aborted, reason::PHASE_CHANGED);
+    assert_eq!(operation(&database.pool, second.operation.as_ref()).await.state, "PENDING");
 }

@@ -193,9 +193,21 @@ impl Api {
             user_id: user.to_owned(),
             id: id.to_owned(),
             include_content_block: true,
+            ..pb::GetEntityRequest::default()
         };
         let client = EntityServiceClient::new(self.0.clone());
         Ok(client.max_decoding_message_size(64 << 20).get_entity(request).await?.into_inner())
+    }
+
+    pub(crate) async fn change_phase(
+        &self,
+        expected: pb::StoragePhase,
+        next: pb::StoragePhase,
+    ) -> Answer<prost_types::Timestamp> {
+        let mut client = StorageServiceClient::new(self.0.clone());
+        let (expected, next) = (expected.into(), next.into());
+        let request = pb::SetStoragePhaseRequest { expected, next };
+        Ok(client.set_storage_phase(request).await?.into_inner().change_time.unwrap())
     }
 
     pub(crate) async fn status(&self) -> Answer<pb::GetStorageStatusResponse> {
@@ -253,7 +265,7 @@ pub(crate) fn commit_request(
             r#type: "entity.created".to_owned(),
             data: EVENT_DATA.to_owned(),
         }),
-        delete: None,
+        ..pb::CommitOperationRequest::default()
     }
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use file::{FileDraft, check_etag, deletion_fingerprint};
 pub(crate) use listing::{NoteFilter, Position, page_size};
-pub(crate) use note::{Body, Note, NoteDraft, beginning};
+pub(crate) use note::{Body, Note, NoteDraft, beginning, repair_fingerprint};
 pub(crate) use page_token::PageTokens;
 pub(crate) use search::{Hit, Meaning, NoteSearch, Rank, fuse};
 

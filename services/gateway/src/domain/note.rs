@@ -7,6 +7,7 @@ use synap_proto::{
 };
 use synap_types::Checksum;
 use url::Url;
+use uuid::Uuid;
 
 use super::{Entity, Fingerprint, MAX_TITLE_CHARS, check_tags, check_text};
 
@@ -162,6 +163,15 @@ impl NoteDraft {
         print.part(&[u8::from(self.auto_enrich)]);
         print.0.finish()
     }
+}
+
+/// What a repair is of.
+pub(crate) fn repair_fingerprint(id: Uuid, bad_key: &str) -> Checksum {
+    let mut print = Fingerprint::default();
+    print.part(b"notes.repair");
+    print.part(id.as_bytes());
+    print.part(bad_key.as_bytes());
+    print.0.finish()
 }
 
 fn check_audio_url(text: &str) -> Checked<Option<Url>> {

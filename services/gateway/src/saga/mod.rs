@@ -19,6 +19,7 @@ mod delete_file;
 mod direct_upload;
 mod finisher;
 mod lease;
+mod repair_note;
 mod upload_file;
 
 use std::{sync::Arc, time::Duration};
@@ -28,11 +29,12 @@ use synap_types::IdGenerator;
 
 pub(crate) use direct_upload::UploadUrl;
 pub(crate) use finisher::Finisher;
+pub(crate) use repair_note::BadBlob;
 
 use crate::{
     clients::{
         Attempt, Begun, Change, Committed, ContentClient, EntityClient, EntityEvent, EventClient,
-        Intent, OperationId,
+        Intent, OperationId, What,
     },
     domain::Entity,
     error::Error,
@@ -94,6 +96,10 @@ impl Saga {
                     Ok(written) => return Ok(written),
                     // Taken over: the operation itself knows what became of it.
                     Err(error) if error.is_fenced() => {}
+                    // Bodies go somewhere else by now: the caller need not know.
+                    Err(error) if error.is_phase_changed() => {
+                        self.give_up(&attempt).await;
+                    }
                     Err(error) => {
                         if self.give_up(&attempt).await {
                             return Err(error);
@@ -117,6 +123,9 @@ impl Saga {
         synap_failpoint::hit("gateway.commit.before").await;
         let entity = self.entity.commit(attempt, &change).await?;
         synap_failpoint::hit("gateway.commit.after").await;
+        if let What::Repair { .. } = change.what {
+            return Ok(Written { entity, event_pending: false, replayed: false });
+        }
 
         // 4 Append, 5 Finish
         let event = EntityEvent {

@@ -67,13 +67,16 @@ impl BenchSystem {
         let stubs: Vec<_> = (0..connections)
             .map(|_| Channel::connect("gateway", &url).map(NoteServiceClient::new))
             .collect::<Result<_, _>>()?;
-        let header = bearer(&self.secret)?;
+        // As many users as callers: one alone has a limit.
+        let headers: Vec<_> = (0..concurrency)
+            .map(|worker| bearer_of(&self.secret, &format!("bench-{worker}")))
+            .collect::<Result<_, _>>()?;
         let (stubs, body) = (Arc::new(stubs), body.to_owned());
         Ok(move |worker: usize| -> Done {
             let mut stub = stubs[worker % stubs.len()].clone();
             let content = body.clone();
             let mut request = Request::new(CreateNoteRequest { content, ..Default::default() });
-            request.metadata_mut().insert("authorization", header.clone());
+            request.metadata_mut().insert("authorization", headers[worker % headers.len()].clone());
             Box::pin(async move {
                 let answer = stub.create_note(request).await?;
                 anyhow::ensure!(!answer.get_ref().event_pending, "an event is pending");
@@ -104,7 +107,11 @@ pub(super) fn request<T>(header: &AsciiMetadataValue, message: T) -> Request<T> 
 
 /// The `authorization` of the benchmark's user.
 pub(super) fn bearer(secret: &Secret) -> anyhow::Result<AsciiMetadataValue> {
-    let user = UserId::parse(BenchSystem::USER).context("bench is a user id")?;
+    bearer_of(secret, BenchSystem::USER)
+}
+
+fn bearer_of(secret: &Secret, user: &str) -> anyhow::Result<AsciiMetadataValue> {
+    let user = UserId::parse(user).context("a user of the benchmark")?;
     let token = synap_auth::issue_hs256(secret, &user, Duration::from_hours(24), &SystemClock);
     Ok(format!("Bearer {token}").parse()?)
 }

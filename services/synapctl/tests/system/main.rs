@@ -6,12 +6,14 @@
 mod support;
 
 mod crash_matrix;
+mod damage;
 mod faults;
 mod files;
 mod idempotency;
 mod listing;
 mod notes;
 mod outages;
+mod phases;
 mod pressure;
 mod refusals;
 mod search;

@@ -15,6 +15,7 @@ use synap_proto::{
     gateway::{CreateNoteRequest, CreateNoteResponse},
     reason,
 };
+use synap_rpc::RpcError;
 use tonic::{Code, Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
@@ -69,6 +70,25 @@ async fn one_user_leaves_places_to_others() {
         system.client("ada").create("text", "").await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_user_who_calls_too_often_is_told_when_to_come_back() {
+    let limits = [("CALLS_PER_SECOND_PER_USER", "1"), ("CALL_BURST_PER_USER", "3")];
+    let system = system(&limits).await;
+    let (ada, edge) = (system.client("ada"), system.edge("ada"));
+    // Whatever is asked for, and by whichever door.
+    for _ in 0..3 {
+        let _ = ada.get("none").await.unwrap_err();
+    }
+    let status = ada.create("text", "").await.unwrap_err();
+    assert_status(&status, Code::ResourceExhausted, reason::RATE_LIMITED);
+    let wait = RpcError::from_status(&status).retry_after.unwrap();
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    let refused = edge.create(&json!({ "content": "text" })).await;
+    assert_envelope(&refused, 429, "TOO_MANY_REQUESTS", reason::RATE_LIMITED);
+    system.client("eve").create("text", "").await.unwrap();
+    eventually("the next call", || async { ada.create("text", "").await.is_ok() }).await;
 }
 
 #[tokio::test]

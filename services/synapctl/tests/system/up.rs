@@ -99,6 +99,8 @@ async fn try_the_other_commands(up: &Up, data: &Path) {
     assert_eq!(services.len(), 4);
     assert!(services.iter().all(|service| service["ready"] == true), "{status}");
     assert_eq!(status["storage"]["phase"], "dual_write");
+    let since = status["storage"]["phase_since"].as_str().unwrap();
+    assert!(since.ends_with('Z') && since.starts_with("20"), "{status}");
     // Nobody is there.
     let nowhere = "http://127.0.0.1:1";
     let findings = run(&["status", "--gateway-url", nowhere, "--entity-url", nowhere]).await;

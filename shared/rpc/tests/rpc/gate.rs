@@ -6,7 +6,7 @@ use synap_proto::{
     content::{GetBlobRequest, GetBlobResponse, HeadBlobRequest, HeadBlobResponse, PutBlobRequest},
     reason,
 };
-use synap_rpc::{Callers, RpcError, ServerArgs};
+use synap_rpc::{CallerLimits, Callers, Rate, RpcError, ServerArgs};
 use synap_types::UserId;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Response, Status};
@@ -21,7 +21,8 @@ use crate::{
 
 /// Everybody is who they say they are.
 fn callers(max_calls: usize) -> Callers {
-    Callers::new(max_calls, |header| async move {
+    let rate = Rate { per_second: 1000.0, burst: 1000.0 };
+    Callers::new(CallerLimits { at_once: max_calls, rate }, |header| async move {
         UserId::parse(header.unwrap_or_default())
             .map_err(|_| RpcError::new(Code::Unauthenticated, reason::UNAUTHENTICATED, "who?"))
     })

@@ -37,6 +37,11 @@ pub(super) fn begin_request(intent: &Intent, attempt_id: Uuid) -> pb::BeginOpera
             request.set_kind(pb::OperationKind::Delete);
             request.entity_id = id.to_string();
         }
+        Kind::Repair { id, extension } => {
+            request.set_kind(pb::OperationKind::Repair);
+            request.entity_id = id.to_string();
+            extension.clone_into(&mut request.extension);
+        }
     }
     request
 }
@@ -53,12 +58,11 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
     let mut request = pb::CommitOperationRequest {
         operation: Some(operation_ref(&attempt.operation, attempt.epoch)),
         phase: attempt.phase.0.into(),
-        create: None,
-        delete: None,
         event: Some(pb::EventDraft {
             r#type: change.event_type.to_owned(),
             data: change.event_data,
         }),
+        ..pb::CommitOperationRequest::default()
     };
     match change.what {
         What::Create(new) => {
@@ -81,6 +85,10 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
         What::Delete { expected_version } => {
             let expected_version = expected_version.unwrap_or_default();
             request.delete = Some(pb::EntityDeletion { expected_version });
+        }
+        What::Repair { version, bad_key, url } => {
+            request.repair = Some(pb::EntityRepair { version, bad_key, url });
+            request.event = None;
         }
     }
     request

@@ -58,12 +58,39 @@ impl EntityClient {
         id: Uuid,
         with_content_block: bool,
     ) -> Result<Option<(Entity, Option<String>)>, Error> {
+        let request = pb::GetEntityRequest {
+            user_id: user.to_string(),
+            id: id.to_string(),
+            include_content_block: with_content_block,
+            blob_unreadable: false,
+        };
+        self.get(request, entity_type).await
+    }
+
+    /// As [`entity`](Self::entity), when its blob cannot be read: with it comes its body from the
+    /// legacy tables, in the phase in which it is there for that.
+    pub(crate) async fn entity_beside_blob(
+        &self,
+        user: &UserId,
+        entity_type: &str,
+        id: Uuid,
+    ) -> Result<Option<(Entity, Option<String>)>, Error> {
+        let request = pb::GetEntityRequest {
+            user_id: user.to_string(),
+            id: id.to_string(),
+            include_content_block: true,
+            blob_unreadable: true,
+        };
+        self.get(request, entity_type).await
+    }
+
+    async fn get(
+        &self,
+        request: pb::GetEntityRequest,
+        entity_type: &str,
+    ) -> Result<Option<(Entity, Option<String>)>, Error> {
         let answer = retry(|| {
-            let request = pb::GetEntityRequest {
-                user_id: user.to_string(),
-                id: id.to_string(),
-                include_content_block: with_content_block,
-            };
+            let request = request.clone();
             let mut stub = self.entities.clone();
             async move { stub.get_entity(request).await.map_err(RpcError::from) }
         })

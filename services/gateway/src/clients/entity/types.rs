@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Create { extension: &'static str },
     /// Deletes an entity.
     Delete { id: Uuid },
+    /// Puts a body with this file extension back into the store.
+    Repair { id: Uuid, extension: &'static str },
 }
 
 /// What became of an intent.
@@ -96,6 +98,13 @@ pub(crate) enum What {
     Delete {
         expected_version: Option<i32>,
     },
+    /// Only the blob that its row names, only while it does at this version. Nobody is told: there
+    /// is no event.
+    Repair {
+        version: i32,
+        bad_key: String,
+        url: String,
+    },
 }
 
 /// A new entity.
@@ -117,6 +126,11 @@ pub(crate) struct Phase(pub(super) StoragePhase);
 impl Phase {
     pub(crate) fn writes_blob(self) -> bool {
         self.0 != StoragePhase::Legacy
+    }
+
+    /// Whether a body that cannot be read in the store is in content_blocks.
+    pub(crate) fn repairs(self) -> bool {
+        self.0 == StoragePhase::DualWrite
     }
 
     pub(crate) fn writes_content_block(self) -> bool {
