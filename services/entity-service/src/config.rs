@@ -32,6 +32,9 @@ pub struct Config {
     /// How leases and queues are timed.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
+    /// How entities are searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
     /// The gRPC server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -86,6 +89,24 @@ pub struct ProtocolArgs {
     pub group_commit_workers: NonZeroUsize,
 }
 
+/// How entities are searched.
+#[derive(Debug, Clone, Args)]
+pub struct SearchArgs {
+    /// The language of most notes, as PostgreSQL names its text search configurations (\dF in
+    /// psql): its words are found in all their forms. An unknown one is `simple`: words as they are.
+    /// Notes keep the language that they were written under.
+    #[arg(long = "search-language", env = "SEARCH_LANGUAGE", default_value = "english")]
+    pub language: String,
+    /// A user with at most so many vectors of a model gets all of them compared. That is exact,
+    /// and takes about 2 µs a vector; the index takes some 15 ms, and may miss one in a hundred.
+    #[arg(long, env = "EXACT_VECTORS", default_value_t = 20_000)]
+    pub exact_vectors: u32,
+    /// Candidates that the index keeps while it looks for the nearest: more find more of them, and
+    /// take longer.
+    #[arg(long = "vector-ef-search", env = "VECTOR_EF_SEARCH", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub ef_search: u16,
+}
+
 /// A length of time, in whatever unit: positive, and not so long that no clock can add it.
 fn duration(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value| *value > 0.0 && *value <= 1e6);
@@ -127,6 +148,7 @@ impl fmt::Debug for Config {
             .field("database_connections", &self.database_connections)
             .field("auto_migrate", &self.auto_migrate)
             .field("protocol", &self.protocol)
+            .field("search", &self.search)
             .field("server", &self.server)
             .finish()
     }

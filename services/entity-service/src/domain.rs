@@ -1,6 +1,10 @@
 //! What entity-service speaks of, free of protobuf and SQL.
 
 mod edit;
+mod listing;
+mod search;
+mod vectors;
+pub mod words;
 
 use std::time::Duration;
 
@@ -9,6 +13,9 @@ use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
 
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
+pub use listing::{Listing, Period, Position};
+pub use search::{Hit, Rank, Search};
+pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
 
 /// Names one write: ids of one user never meet another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -217,6 +224,8 @@ pub struct EntityDraft {
     pub file: Option<File>,
     /// The body itself, in the phases that write content_blocks.
     pub content_block: Option<String>,
+    /// The beginning of the body, to find the entity by; `None` if it is not searched.
+    pub search_text: Option<String>,
 }
 
 /// A body in the object store.

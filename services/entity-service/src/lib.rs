@@ -12,5 +12,5 @@ mod grpc;
 mod service;
 pub mod store;
 
-pub use config::{Config, ProtocolArgs};
+pub use config::{Config, ProtocolArgs, SearchArgs};
 pub use service::{MIGRATION_TABLE, MIGRATOR, Service};

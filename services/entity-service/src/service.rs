@@ -45,7 +45,8 @@ impl Service {
     /// If the port is taken or the database's URL is none.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let pool = synap_postgres::connect_pool(&config.database_url, &config.pool_options())?;
-        let store = Store::new(pool.clone(), config.protocol, Arc::new(SystemIds));
+        let store =
+            Store::new(pool.clone(), config.protocol, config.search.clone(), Arc::new(SystemIds));
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };

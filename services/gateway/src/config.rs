@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use synap_auth::AuthArgs;
+use synap_auth::{AuthArgs, Secret};
 use synap_rpc::ServerArgs;
 
 /// Configuration of the gateway.
@@ -30,6 +30,10 @@ pub struct Config {
     /// Who signs tokens.
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// Secret that page tokens are signed with, of at least 32 bytes and the same for all replicas.
+    /// Without it each process makes its own: its page tokens end with it.
+    #[arg(long, env = "PAGE_TOKEN_SECRET", hide_env_values = true)]
+    pub page_token_secret: Option<Secret>,
     /// Bytes of a note's body at most. content-service has a limit of its own.
     #[arg(long, env = "MAX_NOTE_BYTES", default_value_t = 16 * 1024 * 1024)]
     pub max_note_bytes: usize,

@@ -1,23 +1,19 @@
 //! ListNoteRevisions and GetNoteHistory: what a note was, and what happened to it.
 
 use synap_proto::{
-    field::{self, Checked, Violation},
+    field::{self, Checked},
     gateway::{GetNoteHistoryRequest, ListNoteRevisionsRequest},
 };
-use synap_types::UserId;
+use synap_types::{Checksum, UserId};
+use uuid::Uuid;
 
-use crate::{clients::EntityEvent, domain::Entity, error::Error, notes::NoteApi};
-
-/// Items of a page where nothing is said, and at most (AIP-158).
-const PAGE_SIZE: i32 = 50;
-const MAX_PAGE_SIZE: i32 = 200;
-
-/// A part of a list.
-pub(crate) struct Page<T> {
-    pub(crate) items: Vec<T>,
-    /// Asks for the next page; empty on the last one.
-    pub(crate) next: String,
-}
+use crate::{
+    clients::EntityEvent,
+    domain::{Entity, page_size},
+    error::Error,
+    list_notes::Page,
+    notes::NoteApi,
+};
 
 impl NoteApi {
     /// What a note was at each of its versions, newest first.
@@ -27,10 +23,11 @@ impl NoteApi {
         request: &ListNoteRevisionsRequest,
     ) -> Result<Page<Entity>, Error> {
         let id = field::uuid("id", &request.id)?;
-        let size = page_size(request.page_size)?;
-        let before = place(&request.page_token)?;
-        let found = self.reader.entity.revisions(user, "note", id, before, size + 1).await?;
-        Ok(page(found.ok_or(Error::NoteNotFound)?, size, |last| last.version))
+        let list = List { method: b"notes.revisions", id, size: page_size(request.page_size)? };
+        let before = self.place(user, &list, &request.page_token)?.unwrap_or(0);
+        let found = self.reader.entity.revisions(user, "note", id, before, list.ask()).await?;
+        let found = found.ok_or(Error::NoteNotFound)?;
+        Ok(self.page(user, &list, found, |last| last.version))
     }
 
     /// The events of a note, oldest first. Those of a deleted note can be read, too.
@@ -40,41 +37,55 @@ impl NoteApi {
         request: &GetNoteHistoryRequest,
     ) -> Result<Page<EntityEvent>, Error> {
         let id = field::uuid("id", &request.id)?;
-        let size = page_size(request.page_size)?;
-        let after = place(&request.page_token)?;
+        let list = List { method: b"notes.history", id, size: page_size(request.page_size)? };
+        let after = self.place(user, &list, &request.page_token)?.unwrap_or(0);
         let from = i64::from(after) + 1;
-        let events = self.saga.event.read_stream(user, "note", id, from, size + 1).await?;
+        let events = self.saga.event.read_stream(user, "note", id, from, list.ask()).await?;
         if events.is_empty() && after == 0 {
             // A note of V0.2 that nobody has changed since, or none.
             self.reader.note(user, id, 0, false).await?;
         }
-        Ok(page(events, size, |last| i32::try_from(last.version).unwrap_or(i32::MAX)))
+        let version = |last: &EntityEvent| i32::try_from(last.version).unwrap_or(i32::MAX);
+        Ok(self.page(user, &list, events, version))
+    }
+
+    /// The version at which the page before ended.
+    fn place(&self, user: &UserId, list: &List, token: &str) -> Checked<Option<i32>> {
+        let place = self.finder.tokens.open(user, list.fingerprint(), token)?;
+        Ok(place.map(i32::from_be_bytes))
+    }
+
+    /// Cuts off the item that only told that there is another page.
+    fn page<T>(
+        &self,
+        user: &UserId,
+        list: &List,
+        mut items: Vec<T>,
+        version: impl Fn(&T) -> i32,
+    ) -> Page<T> {
+        let more = items.len() > list.size;
+        items.truncate(list.size);
+        let last = items.last().filter(|_| more).map(version);
+        let seal =
+            |last: i32| self.finder.tokens.seal(user, list.fingerprint(), &last.to_be_bytes());
+        Page { items, next_page_token: last.map(seal).unwrap_or_default() }
     }
 }
 
-fn page_size(asked: i32) -> Checked<i32> {
-    match asked {
-        0 => Ok(PAGE_SIZE),
-        1.. => Ok(asked.min(MAX_PAGE_SIZE)),
-        _ => Err(Violation::new("page_size", "must not be negative")),
-    }
+/// A list about one note.
+struct List {
+    method: &'static [u8],
+    id: Uuid,
+    size: usize,
 }
 
-/// The version at which the last page ended; 0 for the first page.
-fn place(token: &str) -> Checked<i32> {
-    if token.is_empty() {
-        return Ok(0);
+impl List {
+    /// One more than the page holds: whether there is another page is known without asking again.
+    fn ask(&self) -> i32 {
+        i32::try_from(self.size).unwrap_or(i32::MAX).saturating_add(1)
     }
-    let version = token.parse().ok().filter(|version| *version > 0);
-    version.ok_or_else(|| Violation::new("page_token", "is none of ours"))
-}
 
-/// Cuts off the item that only told that there is another page.
-fn page<T>(mut items: Vec<T>, size: i32, version: impl Fn(&T) -> i32) -> Page<T> {
-    let size = usize::try_from(size).unwrap_or_default();
-    let more = items.len() > size;
-    items.truncate(size);
-    let last = items.last().filter(|_| more);
-    let next = last.map(|last| version(last).to_string()).unwrap_or_default();
-    Page { items, next }
+    fn fingerprint(&self) -> Checksum {
+        Checksum::of(&[self.method, self.id.as_bytes()].concat())
+    }
 }

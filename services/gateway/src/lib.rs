@@ -9,9 +9,9 @@
 //! 3. `clients/`: the three services, in the gateway's own words.
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
-//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`; a note's revisions and
-//! events are `history.rs`. Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in
-//! `saga`, `read_file.rs`.
+//! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`; ListNotes is
+//! `list_notes.rs`, SearchNotes `search_notes.rs`, a note's revisions and events are `history.rs`.
+//! Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in `saga`, `read_file.rs`.
 
 mod clients;
 mod config;
@@ -21,6 +21,7 @@ mod files;
 mod grpc;
 mod history;
 mod http;
+mod list_notes;
 mod notes;
 mod read_body;
 mod read_file;
@@ -28,6 +29,7 @@ mod read_note;
 mod recovery;
 mod repairs;
 mod saga;
+mod search_notes;
 mod service;
 
 pub use config::Config;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use synap_proto::{
     field,
     gateway::{
-        CreateNoteRequest, DeleteNoteRequest, GetNoteRequest, UndeleteNoteRequest,
-        UpdateNoteRequest,
+        CreateNoteRequest, DeleteNoteRequest, GetNoteRequest, ListNotesRequest, SearchNotesRequest,
+        UndeleteNoteRequest, UpdateNoteRequest,
     },
 };
 use synap_types::UserId;
@@ -15,8 +15,10 @@ use uuid::Uuid;
 use crate::{
     domain::{Note, NoteDraft, NoteUpdate, check_etag, etag},
     error::Error,
+    list_notes::{Finder, Page},
     read_note::Reader,
     saga::{Saga, Target, Written, carry_out},
+    search_notes::Found,
 };
 
 /// A note's write ends after this, however patient its caller is: a note is small.
@@ -27,6 +29,7 @@ const WRITE_LIMIT: Duration = Duration::from_mins(5);
 pub(crate) struct NoteApi {
     pub(crate) saga: Saga,
     pub(crate) reader: Reader,
+    pub(crate) finder: Finder,
     pub(crate) max_note_bytes: usize,
 }
 
@@ -96,6 +99,24 @@ impl NoteApi {
     fn request_id(&self, text: &str) -> Result<Uuid, Error> {
         let id = field::optional_uuid("request_id", text)?;
         Ok(id.unwrap_or_else(|| self.saga.ids.next_id()))
+    }
+
+    /// Lists notes.
+    pub(crate) async fn list(
+        &self,
+        user: &UserId,
+        request: ListNotesRequest,
+    ) -> Result<Page<Note>, Error> {
+        self.finder.list(user, request).await
+    }
+
+    /// Searches notes.
+    pub(crate) async fn search(
+        &self,
+        user: &UserId,
+        request: SearchNotesRequest,
+    ) -> Result<Found, Error> {
+        self.finder.search(user, request).await
     }
 }
 

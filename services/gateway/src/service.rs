@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clients::{ContentClient, EntityClient, EventClient},
     config::Config,
+    domain::PageTokens,
     error::Error,
     files::FileApi,
     grpc::{Files, LONG_CALLS, Notes},
     http::{Edge, EdgeOptions},
+    list_notes::Finder,
     notes::NoteApi,
     read_file::FileReader,
     read_note::Reader,
@@ -91,7 +93,8 @@ impl Service {
         let (repairs, repairing) = Repairs::start(saga.clone());
         let api = NoteApi {
             saga: saga.clone(),
-            reader: Reader { content, entity, repairs },
+            reader: Reader { content: content.clone(), entity: entity.clone(), repairs },
+            finder: Finder { content, entity, tokens: page_tokens(&config)? },
             max_note_bytes: config.max_note_bytes,
         };
         let recovery = Recovery {
@@ -197,4 +200,22 @@ impl Service {
         http?;
         Ok(())
     }
+}
+
+/// RFC 2104 asks for a key as long as the hash; a shorter one is a mistake.
+const MIN_SECRET_BYTES: usize = 32;
+
+fn page_tokens(config: &Config) -> anyhow::Result<PageTokens> {
+    let given = config.page_token_secret.as_ref().map(synap_auth::Secret::expose);
+    // Deployment templates write what is not set as an empty value.
+    let Some(secret) = given.filter(|secret| !secret.is_empty()) else {
+        tracing::info!("no PAGE_TOKEN_SECRET: page tokens are good in this process only");
+        return PageTokens::of_this_process();
+    };
+    anyhow::ensure!(
+        secret.len() >= MIN_SECRET_BYTES,
+        "PAGE_TOKEN_SECRET has {} bytes; it needs {MIN_SECRET_BYTES}",
+        secret.len()
+    );
+    Ok(PageTokens::new(secret))
 }

@@ -41,7 +41,7 @@ pub struct PoolOptions {
 }
 
 /// The settings behind [`PoolOptions::by_key`].
-const BY_KEY: [(&str, &str); 6] = [
+const BY_KEY: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     // To follow a key costs a little time of the processor; a whole index costs that for each row.
     ("random_page_cost", "0"),
@@ -49,6 +49,8 @@ const BY_KEY: [(&str, &str); 6] = [
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),
+    // Starting a worker takes longer than any of these statements.
+    ("max_parallel_workers_per_gather", "0"),
 ];
 
 impl PoolOptions {

@@ -83,6 +83,8 @@ pub struct NewBody {
     pub file: Option<File>,
     /// The body itself, in the phases that write content_blocks.
     pub content_block: Option<String>,
+    /// The beginning of the body, to find the entity by; `None` if it is not searched.
+    pub search_text: Option<String>,
 }
 
 /// An entity that was deleted longer ago than the retention.

@@ -29,6 +29,8 @@ const MAX_URL_BYTES: usize = 4096;
 /// As event-service's: an event that it refused would leave its operation committed for ever.
 const MAX_EVENT_TYPE_BYTES: usize = 100;
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// A document of any text of this length fits into a tsvector (migrations/entity/0011_search.sql).
+const MAX_SEARCH_BYTES: usize = 64 * 1024;
 const MAX_DRAFT_BYTES: usize = 64 * 1024;
 const MAX_FILE_NAME_BYTES: usize = 1024;
 
@@ -160,14 +162,6 @@ fn check_place(phase: Phase, file: Option<&File>, block: Option<&str>) -> Checke
     Ok(())
 }
 
-fn check_tags(name: &str, tags: &[String]) -> Checked<()> {
-    field::length(name, tags, 0, MAX_TAGS)?;
-    for (index, tag) in tags.iter().enumerate() {
-        text(&format!("{name}[{index}]"), tag, MAX_TAG_BYTES)?;
-    }
-    Ok(())
-}
-
 impl TryFrom<pb::CommitOperationRequest> for Repair {
     type Error = Violation;
 
@@ -200,12 +194,16 @@ impl TryFrom<pb::EntityDraft> for EntityDraft {
             // How large it may be is the limit of the message.
             text("content_block", body, usize::MAX)?;
         }
+        if let Some(body) = &message.search_text {
+            text("search_text", body, MAX_SEARCH_BYTES)?;
+        }
         Ok(Self {
             title: Some(message.title).filter(|title| !title.is_empty()),
             preview: message.preview,
             tags: message.tags,
             file: message.file.map(File::try_from).transpose().map_err(|v| v.within("file"))?,
             content_block: message.content_block,
+            search_text: message.search_text,
         })
     }
 }
@@ -263,8 +261,16 @@ fn json_object(name: &str, json: &str, max_bytes: usize) -> Checked<()> {
 
 const NO_NUL: &str = "must not contain NUL: PostgreSQL cannot store it";
 
+pub(super) fn check_tags(name: &str, tags: &[String]) -> Checked<()> {
+    field::length(name, tags, 0, MAX_TAGS)?;
+    for (index, tag) in tags.iter().enumerate() {
+        text(&format!("{name}[{index}]"), tag, MAX_TAG_BYTES)?;
+    }
+    Ok(())
+}
+
 /// A text that a column can hold.
-fn text(name: &str, value: &str, max_bytes: usize) -> Checked<()> {
+pub(super) fn text(name: &str, value: &str, max_bytes: usize) -> Checked<()> {
     if value.contains('\0') {
         return Err(Violation::new(name, NO_NUL));
     }

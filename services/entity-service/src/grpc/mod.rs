@@ -2,8 +2,10 @@
 
 mod convert;
 mod entities;
+mod find;
 mod operations;
 mod storage;
+mod vectors;
 
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;

@@ -1,6 +1,6 @@
 //! Step 3: the pivot of a create.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
@@ -32,7 +32,7 @@ const PIVOT: &str = "
                ($11::int8[])[n] AS file_size, ($12::text[])[n] AS file_type,
                ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
                ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data,
-               ($18::text[])[n] AS file_name
+               ($18::text[])[n] AS file_name, ($20::text[])[n] AS search_text
         FROM unnest($19::int4[]) AS n
     ),
     pivot AS (
@@ -50,7 +50,7 @@ const PIVOT: &str = "
         RETURNING o.user_id, o.request_id, o.entity_id, o.entity_type, o.occurred_at, i.title,
             i.preview, ARRAY(SELECT jsonb_array_elements_text(i.tags::jsonb)) AS tags,
             i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.file_name,
-            i.content_block
+            i.content_block, i.search_text
     ),
     entity AS (
         INSERT INTO entities (id, user_id, type, title, preview, tags, version, created_at,
@@ -74,6 +74,12 @@ const PIVOT: &str = "
         SELECT entity_id, user_id, content_block, 'markdown', 'text/markdown',
                octet_length(content_block), checksum, occurred_at, occurred_at
         FROM pivot WHERE content_block IS NOT NULL
+    ),
+    search AS (
+        INSERT INTO entity_search (entity_id, user_id, document)
+        SELECT entity_id, user_id, synap_search_document(user_id, title, search_text, tags,
+                                       (SELECT synap_search_language($21)))
+        FROM pivot WHERE search_text IS NOT NULL
     )
     SELECT user_id, request_id, entity_id, entity_type, occurred_at FROM pivot";
 
@@ -92,6 +98,8 @@ const GROUPED_BYTES: usize = 256 * 1024;
 pub(super) struct Committer {
     pub(super) database: Database,
     pub(super) times: ProtocolArgs,
+    /// The text search configuration of new documents.
+    pub(super) language: Arc<str>,
 }
 
 struct Written {
@@ -191,6 +199,8 @@ impl Committer {
             .bind("PENDING")
             .bind(file(|f| f.name.as_deref()))
             .bind((1..).zip(&batch).map(|(place, _)| place).collect::<Vec<i32>>())
+            .bind(text(|c| c.create.search_text.as_deref()))
+            .bind(&*self.language)
             .fetch_all(connection)
             .await?;
 

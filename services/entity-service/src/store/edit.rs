@@ -101,6 +101,21 @@ const PIVOT: &str = "
             checksum = excluded.checksum, last_modified_at = excluded.last_modified_at,
             storage_provider = 'db', storage_path = NULL, storage_url = NULL, embedding = NULL
     ),
+    found_by AS (
+        INSERT INTO entity_search (entity_id, user_id, document)
+        SELECT id, user_id, synap_search_document(user_id, title, $22, tags,
+                                                  (SELECT synap_search_language($23)))
+        FROM entity WHERE $22::text IS NOT NULL
+        ON CONFLICT (entity_id) DO UPDATE SET document = excluded.document
+    ),
+    retitled AS (
+        UPDATE entity_search s
+        SET document = synap_search_retitled(s.document, e.user_id, e.title, e.tags,
+                                             (SELECT synap_search_language($23)))
+        FROM entity e
+        WHERE s.entity_id = e.id AND s.user_id = $1 AND $22::text IS NULL
+          AND ($11::text IS NOT NULL OR $12::text[] IS NOT NULL)
+    ),
     pruned AS (
         DELETE FROM entity_revisions r
         USING pivot p
@@ -153,7 +168,7 @@ impl Store {
         let row = match &edit.act {
             Act::Purge => purge::remove(&mut transaction, &edit, version, times).await?,
             Act::Update(_) | Act::Delete | Act::Undelete => {
-                write(&mut transaction, &edit, version, times).await?
+                write(&mut transaction, &edit, version, times, &self.committer.language).await?
             }
         };
         let edited = Edited { entity: rows::entity(&row)?, adopts: row.try_get("adopts")? };
@@ -219,6 +234,7 @@ async fn write(
     edit: &Edit,
     version: i32,
     times: &ProtocolArgs,
+    language: &str,
 ) -> Result<PgRow, Error> {
     let update = match &edit.act {
         Act::Update(update) => Some(update),
@@ -248,6 +264,8 @@ async fn write(
         .bind(file.map(|file| file.checksum.as_str()))
         .bind(file.and_then(|file| file.name.as_deref()))
         .bind(body.and_then(|body: &NewBody| body.content_block.as_deref()))
+        .bind(body.and_then(|body| body.search_text.as_deref()))
+        .bind(language)
         .fetch_one(connection)
         .await?;
     Ok(row)

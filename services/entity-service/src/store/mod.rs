@@ -6,14 +6,17 @@ mod commit;
 mod database;
 mod edit;
 mod entities;
+mod list;
 mod phase;
 mod purge;
 mod recovery;
 mod repair;
 mod revisions;
 mod rows;
+mod search;
 mod settle;
 mod status;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -26,7 +29,7 @@ use commit::Committer;
 use database::{Database, Job, in_time};
 
 use crate::{
-    config::ProtocolArgs,
+    config::{ProtocolArgs, SearchArgs},
     domain::{Begun, Change, Entity, Found, Intent, OperationId},
     error::Error,
 };
@@ -38,6 +41,7 @@ type Grouped<Work, Out> = Arc<GroupCommit<OperationId, Job<Work>, Out, Error>>;
 pub struct Store {
     database: Database,
     times: ProtocolArgs,
+    search: SearchArgs,
     beginner: Beginner,
     committer: Committer,
     begins: Grouped<Intent, Begun>,
@@ -47,7 +51,12 @@ pub struct Store {
 impl Store {
     /// A store over a pool made with [`Config::pool_options`](crate::Config::pool_options). Begins
     /// and commits of concurrent callers share transactions.
-    pub fn new(pool: PgPool, times: ProtocolArgs, ids: Arc<dyn IdGenerator>) -> Self {
+    pub fn new(
+        pool: PgPool,
+        times: ProtocolArgs,
+        search: SearchArgs,
+        ids: Arc<dyn IdGenerator>,
+    ) -> Self {
         let options = GroupCommitOptions {
             workers: times.group_commit_workers.get(),
             ..GroupCommitOptions::default()
@@ -66,7 +75,11 @@ impl Store {
                 },
             )
         };
-        let committer = Committer { database: database.clone(), times };
+        let committer = Committer {
+            database: database.clone(),
+            times,
+            language: search.language.as_str().into(),
+        };
         let commits = {
             let committer = committer.clone();
             GroupCommit::new(
@@ -79,7 +92,7 @@ impl Store {
             )
         };
         let (begins, commits) = (Arc::new(begins), Arc::new(commits));
-        Self { database, times, beginner, committer, begins, commits }
+        Self { database, times, search, beginner, committer, begins, commits }
     }
 
     /// Step 1 of the write protocol: records the intent, or says what became of it.

@@ -22,7 +22,7 @@ use crate::support::{
 fn store(database: &TestDatabase) -> Store {
     let config = config(&database.url, &[]);
     let pool = connect_pool(&database.url, &config.pool_options()).unwrap();
-    Store::new(pool, config.protocol, Arc::new(SystemIds))
+    Store::new(pool, config.protocol, config.search, Arc::new(SystemIds))
 }
 
 fn intent() -> Intent {
@@ -50,6 +50,7 @@ fn change(attempt: Attempt, title: &str) -> Change {
             tags: Vec::new(),
             file: None,
             content_block: Some("body".to_owned()),
+            search_text: Some("body".to_owned()),
         },
         event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
     }

@@ -19,6 +19,8 @@ mod recovery;
 mod repairs;
 mod retention;
 mod revisions;
+mod search;
 mod support;
 mod validation;
+mod vectors;
 mod walls;

@@ -6,8 +6,8 @@ use futures::future::join_all;
 use sqlx::PgPool;
 use synap_entity_service::{
     domain::{
-        Act, Attempt, Begun, Change, Edit, EntityDraft, EventDraft, Intent, Kind, OperationId,
-        Phase, Update,
+        Act, Attempt, Begun, Change, Edit, EntityDraft, EventDraft, Intent, Kind, Listing,
+        OperationId, Period, Phase, Position, Search, Update,
     },
     store::Store,
 };
@@ -21,7 +21,7 @@ use crate::support::{config, database, execute, set_phase};
 fn store(url: &str) -> (Store, PgPool) {
     let config = config(url, &["--group-commit-workers", "1", "--database-connections", "1"]);
     let pool = connect_pool(url, &config.pool_options()).unwrap();
-    (Store::new(pool.clone(), config.protocol, Arc::new(SystemIds)), pool)
+    (Store::new(pool.clone(), config.protocol, config.search, Arc::new(SystemIds)), pool)
 }
 
 fn intent() -> Intent {
@@ -56,6 +56,7 @@ fn change(attempt: &Attempt) -> Change {
             tags: Vec::new(),
             file: None,
             content_block: Some("body".to_owned()),
+            search_text: Some("body".to_owned()),
         },
         event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
     }
@@ -99,6 +100,7 @@ async fn round(store: &Store) {
         finished.extend(edit(store, first.unwrap()).await);
         store.finish(&finished).await.unwrap();
     }
+    find(store).await;
     let given_up = intent();
     let attempt = start(store, given_up.clone()).await;
     store.abort(&attempt).await.unwrap();
@@ -112,6 +114,33 @@ async fn round(store: &Store) {
     store.complete_deletions(&keys).await.unwrap();
     assert!(store.claim_deletions(100).await.unwrap().is_empty());
     store.forget_operations(100).await.unwrap();
+}
+
+/// A page of a list and of a search, the first and the next.
+async fn find(store: &Store) {
+    let user = UserId::parse("ada").unwrap();
+    let mut listing = Listing {
+        user: user.clone(),
+        entity_type: EntityType::note(),
+        limit: 3,
+        after: None,
+        include_deleted: false,
+        tags: Vec::new(),
+        created: Period::default(),
+        updated: Period::default(),
+    };
+    let first = store.list(&listing).await.unwrap();
+    listing.after = first.last().map(|last| Position { created_at: last.created_at, id: last.id });
+    let next = store.list(&listing).await.unwrap();
+    assert!(first.len() == 3 && next.iter().all(|entity| first.iter().all(|e| e.id != entity.id)));
+    let search = Search {
+        user,
+        entity_type: EntityType::note(),
+        typed: "body".to_owned(),
+        limit: 3,
+        after: None,
+    };
+    assert_eq!(store.search(&search).await.unwrap().len(), 3);
 }
 
 /// Rows that nothing is to be done about, as a busy day leaves them: most are done, some wait.
@@ -137,6 +166,10 @@ const GROW: &str = "
     SELECT id, n, user_id, '{}', now(), CASE WHEN n = 1 THEN now() END
     FROM entities CROSS JOIN generate_series(1, 3) AS n WHERE user_id <> 'ada';
     INSERT INTO content_blocks (entity_id, content) SELECT id, 'x' FROM entities
+    ON CONFLICT DO NOTHING;
+    INSERT INTO entity_search
+    SELECT id, user_id, synap_search_document(user_id, 'body', 'body', NULL, 'english')
+    FROM entities
     ON CONFLICT DO NOTHING";
 
 /// How often each table was read as a whole, and how many entries of their indexes were read, as far
@@ -149,7 +182,7 @@ async fn reads(pool: &PgPool) -> (Vec<(String, i64)>, i64) {
     let scans = sqlx::query_as(
         "SELECT relname::text, seq_scan FROM pg_stat_user_tables
          WHERE relname IN ('write_operations', 'blob_gc', 'entities', 'content_blocks',
-                           'entity_revisions')
+                           'entity_revisions', 'entity_search')
          ORDER BY 1",
     )
     .fetch_all(&mut *connection)
@@ -176,6 +209,7 @@ async fn plans_survive_growth(analyzed: bool) {
          ALTER TABLE blob_gc SET (autovacuum_enabled = false);
          ALTER TABLE entities SET (autovacuum_enabled = false);
          ALTER TABLE content_blocks SET (autovacuum_enabled = false);
+         ALTER TABLE entity_search SET (autovacuum_enabled = false);
          ALTER TABLE entity_revisions SET (autovacuum_enabled = false)",
     )
     .await;

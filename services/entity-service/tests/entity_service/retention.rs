@@ -13,7 +13,7 @@ use crate::support::{
 fn store(url: &str) -> Store {
     let config = config(url, &["--operation-retention-days", "7"]);
     let pool = connect_pool(url, &config.pool_options()).unwrap();
-    Store::new(pool, config.protocol, Arc::new(SystemIds))
+    Store::new(pool, config.protocol, config.search, Arc::new(SystemIds))
 }
 
 #[tokio::test]

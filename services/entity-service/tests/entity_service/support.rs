@@ -334,6 +334,7 @@ pub(crate) fn commit_request(
             tags: vec!["one".to_owned(), "two".to_owned()],
             file: (phase != Legacy).then_some(file),
             content_block: (!matches!(phase, ObjectOnly | LegacyDropped)).then(|| body.to_owned()),
+            search_text: Some(body.to_owned()).filter(|body| body.len() <= 64 * 1024),
         }),
         event: Some(pb::EventDraft {
             r#type: "entity.created".to_owned(),
@@ -370,6 +371,7 @@ pub(crate) fn update_commit(
         preview: format!("{body}…"),
         file: draft.file,
         content_block: draft.content_block,
+        search_text: Some(body.to_owned()),
     };
     let update = pb::EntityUpdate {
         title: Some("Another".to_owned()),

@@ -3,8 +3,11 @@
 mod content_check;
 mod etag;
 mod file;
+mod listing;
 mod note;
 mod note_update;
+mod page_token;
+mod search;
 
 use chrono::{DateTime, Utc};
 use synap_proto::field::{self, Checked, Violation};
@@ -14,8 +17,11 @@ use uuid::Uuid;
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use etag::{check_etag, etag};
 pub(crate) use file::FileDraft;
-pub(crate) use note::{Body, Note, NoteDraft, repair_fingerprint};
+pub(crate) use listing::{NoteFilter, Position, page_size};
+pub(crate) use note::{Body, Note, NoteDraft, beginning, repair_fingerprint};
 pub(crate) use note_update::NoteUpdate;
+pub(crate) use page_token::PageTokens;
+pub(crate) use search::{Hit, Meaning, NoteSearch, Rank, fuse};
 
 /// Characters of a title at most.
 pub(crate) const MAX_TITLE_CHARS: usize = 500;

@@ -90,10 +90,25 @@ impl Body {
         self.checksum
     }
 
+    /// A copy of the text's beginning: whole characters of `max_bytes` at most.
+    pub(crate) fn beginning(&self, max_bytes: usize) -> String {
+        beginning(&self.bytes, max_bytes).to_owned()
+    }
+
     /// A copy of the text.
     pub(crate) fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
+}
+
+/// As much of a text as `max_bytes` hold, without the character that would be cut in two.
+pub(crate) fn beginning(text: &[u8], max_bytes: usize) -> &str {
+    let text = &text[..text.len().min(max_bytes)];
+    let whole = match std::str::from_utf8(text) {
+        Ok(_) => text.len(),
+        Err(why) => why.valid_up_to(),
+    };
+    std::str::from_utf8(&text[..whole]).unwrap_or_default()
 }
 
 impl NoteDraft {

@@ -5,7 +5,9 @@ use synap_proto::{field, gateway as pb};
 use crate::{
     clients::EntityEvent,
     domain::{Entity, Note, StoredFile},
+    list_notes::Page,
     saga::Written,
+    search_notes::{Found, FoundNote},
 };
 
 impl From<Note> for pb::Note {
@@ -62,6 +64,28 @@ impl From<EntityEvent> for pb::NoteEvent {
             version: event.version,
             occur_time: Some(field::timestamp(event.occurred_at)),
             data: event.data,
+        }
+    }
+}
+
+impl From<Page<Note>> for pb::ListNotesResponse {
+    fn from(page: Page<Note>) -> Self {
+        let notes = page.items.into_iter().map(Into::into).collect();
+        Self { notes, next_page_token: page.next_page_token }
+    }
+}
+
+impl From<Found> for pb::SearchNotesResponse {
+    fn from(Found { page, mode }: Found) -> Self {
+        let result = |FoundNote { note, score, snippet }| pb::SearchResult {
+            note: Some(pb::Note::from(note)),
+            score,
+            snippet,
+        };
+        Self {
+            results: page.items.into_iter().map(result).collect(),
+            next_page_token: page.next_page_token,
+            mode: mode.to_owned(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use synap_proto::gateway::{
     CreateNoteRequest, CreateNoteResponse, DeleteNoteRequest, DeleteNoteResponse,
     GetNoteHistoryRequest, GetNoteHistoryResponse, GetNoteRequest, GetNoteResponse,
-    ListNoteRevisionsRequest, ListNoteRevisionsResponse, UndeleteNoteRequest, UndeleteNoteResponse,
+    ListNoteRevisionsRequest, ListNoteRevisionsResponse, ListNotesRequest, ListNotesResponse,
+    SearchNotesRequest, SearchNotesResponse, UndeleteNoteRequest, UndeleteNoteResponse,
     UpdateNoteRequest, UpdateNoteResponse, note_service_server::NoteService,
 };
 use tonic::{Request, Response, Status};
@@ -71,7 +72,7 @@ impl NoteService for Notes {
         let page = self.api.revisions(&user, request.get_ref()).await?;
         Ok(Response::new(ListNoteRevisionsResponse {
             revisions: page.items.into_iter().map(Into::into).collect(),
-            next_page_token: page.next,
+            next_page_token: page.next_page_token,
         }))
     }
 
@@ -83,7 +84,24 @@ impl NoteService for Notes {
         let page = self.api.history(&user, request.get_ref()).await?;
         Ok(Response::new(GetNoteHistoryResponse {
             events: page.items.into_iter().map(Into::into).collect(),
-            next_page_token: page.next,
+            next_page_token: page.next_page_token,
         }))
+    }
+
+    async fn list_notes(
+        &self,
+        request: Request<ListNotesRequest>,
+    ) -> Result<Response<ListNotesResponse>, Status> {
+        let user = caller(&request)?;
+        let page = self.api.list(&user, request.into_inner()).await?;
+        Ok(Response::new(page.into()))
+    }
+    async fn search_notes(
+        &self,
+        request: Request<SearchNotesRequest>,
+    ) -> Result<Response<SearchNotesResponse>, Status> {
+        let user = caller(&request)?;
+        let found = self.api.search(&user, request.into_inner()).await?;
+        Ok(Response::new(found.into()))
     }
 }

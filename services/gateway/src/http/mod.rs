@@ -1,8 +1,11 @@
 //! The HTTP edge: tRPC's wire format, for the clients that V0.2 has.
 
 mod admission;
+mod batch;
+mod input;
 mod linger;
 mod notes;
+mod output;
 mod trpc;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -68,6 +71,8 @@ impl Edge {
         let router = Router::new()
             .route("/trpc/notes.create", post(notes::create))
             .route("/trpc/notes.get", get(notes::get))
+            .route("/trpc/notes.list", get(notes::list))
+            .route("/trpc/notes.search", get(notes::search))
             .with_state(api)
             // Its own limit, which counts what is there in memory already.
             .layer(DefaultBodyLimit::disable())
@@ -79,6 +84,7 @@ impl Edge {
             .layer(middleware::from_fn(observed))
             .route("/healthz", get(async || "ok"))
             .route("/readyz", get(move || ready(readiness.clone())));
+        let router = Router::new().fallback(batch::split).with_state(router);
         Ok(Self { listener, router, grace: options.grace })
     }
 

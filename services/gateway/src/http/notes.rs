@@ -1,4 +1,4 @@
-//! notes.create and notes.get.
+//! notes.create, notes.get, notes.list and notes.search.
 
 use axum::{
     body::Bytes,
@@ -7,14 +7,23 @@ use axum::{
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use synap_proto::{
-    field::Violation,
-    gateway::{CreateNoteRequest, GetNoteRequest},
+use synap_proto::gateway::{
+    CreateNoteRequest, GetNoteRequest, ListNotesRequest, SearchNotesRequest,
 };
 use synap_types::UserId;
 
-use super::trpc;
-use crate::{domain::Note, error::Error, notes::NoteApi};
+use super::{
+    batch::is_batch,
+    input::{self, Kind},
+    output::NoteOutput,
+    trpc,
+};
+use crate::{
+    domain::Note,
+    error::Error,
+    notes::NoteApi,
+    search_notes::{Found, FoundNote},
+};
 
 /// What `notes.create` takes.
 #[derive(Debug, Deserialize)]
@@ -52,26 +61,54 @@ struct GetInput {
     include_content: bool,
 }
 
-/// A note as JSON.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NoteOutput {
-    id: String,
-    user_id: String,
-    title: String,
-    preview: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
+/// What `notes.list` takes. Times are in RFC 3339.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListInput {
+    page_size: i32,
+    page_token: String,
+    show_deleted: bool,
     tags: Vec<String>,
-    file_url: Option<String>,
-    file_path: Option<String>,
-    file_size: Option<i64>,
-    file_type: Option<String>,
-    checksum: Option<String>,
-    version: i32,
-    etag: String,
-    create_time: String,
-    update_time: String,
+    created_from: String,
+    created_until: String,
+    updated_from: String,
+    updated_until: String,
+}
+
+impl ListInput {
+    const PARAMETERS: [(&str, Kind); 8] = [
+        ("pageSize", Kind::Number),
+        ("pageToken", Kind::Text),
+        ("showDeleted", Kind::Flag),
+        ("tags", Kind::List),
+        ("createdFrom", Kind::Text),
+        ("createdUntil", Kind::Text),
+        ("updatedFrom", Kind::Text),
+        ("updatedUntil", Kind::Text),
+    ];
+}
+
+/// What `notes.search` takes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SearchInput {
+    query: String,
+    limit: i32,
+    mode: String,
+    page_size: i32,
+    page_token: String,
+    query_vector: Vec<f32>,
+    embedding_model: String,
+}
+
+impl SearchInput {
+    const PARAMETERS: [(&str, Kind); 5] = [
+        ("query", Kind::Text),
+        ("limit", Kind::Number),
+        ("mode", Kind::Text),
+        ("pageSize", Kind::Number),
+        ("pageToken", Kind::Text),
+    ];
 }
 
 /// The answer of `notes.create`.
@@ -88,6 +125,33 @@ struct GetOutput {
     note: NoteOutput,
 }
 
+/// The answer of `notes.list`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListOutput {
+    notes: Vec<NoteOutput>,
+    /// Empty after the last page.
+    next_page_token: String,
+}
+
+/// The answer of `notes.search`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SearchOutput {
+    results: Vec<ResultOutput>,
+    /// Empty after the last page.
+    next_page_token: String,
+    mode: &'static str,
+}
+
+/// A note that was found.
+#[derive(Debug, Serialize)]
+struct ResultOutput {
+    note: NoteOutput,
+    score: f32,
+    snippet: String,
+}
+
 /// `POST /trpc/notes.create`
 pub(super) async fn create(
     State(api): State<NoteApi>,
@@ -95,8 +159,9 @@ pub(super) async fn create(
     uri: Uri,
     body: Bytes,
 ) -> Response {
+    let is_batch = is_batch(uri.query());
     let answer = async {
-        let input: CreateInput = parse("body", &body)?;
+        let input: CreateInput = input::from_body(is_batch, &body)?;
         let request = CreateNoteRequest {
             content: input.content,
             title: input.title,
@@ -112,7 +177,8 @@ pub(super) async fn create(
             event_pending: created.event_pending,
         })
     };
-    respond(uri.path(), answer.await)
+    let answer = respond(uri.path(), answer.await);
+    if is_batch { trpc::list_of_one(answer).await } else { answer }
 }
 
 /// `GET /trpc/notes.get?input={"id":…}`, or `?id=…&includeContent=true`
@@ -123,10 +189,64 @@ pub(super) async fn get(
     RawQuery(query): RawQuery,
 ) -> Response {
     let answer = async {
-        let input = get_input(&query.unwrap_or_default())?;
+        let parameters = [("id", Kind::Text), ("includeContent", Kind::Flag)];
+        let input: GetInput = input::from_query(query.as_deref(), &parameters)?;
         let request =
             GetNoteRequest { id: input.id, include_content: input.include_content, revision: 0 };
         Ok(GetOutput { note: api.get(&user, &request).await?.into() })
+    };
+    respond(uri.path(), answer.await)
+}
+
+/// `GET /trpc/notes.list?input={"pageSize":…}`, or `?pageSize=…&tags=…`
+pub(super) async fn list(
+    State(api): State<NoteApi>,
+    Extension(user): Extension<UserId>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let answer = async {
+        let input: ListInput = input::from_query(query.as_deref(), &ListInput::PARAMETERS)?;
+        let request = ListNotesRequest {
+            page_size: input.page_size,
+            page_token: input.page_token,
+            show_deleted: input.show_deleted,
+            tags: input.tags,
+            created_from: input::time("created_from", &input.created_from)?,
+            created_until: input::time("created_until", &input.created_until)?,
+            updated_from: input::time("updated_from", &input.updated_from)?,
+            updated_until: input::time("updated_until", &input.updated_until)?,
+        };
+        let page = api.list(&user, request).await?;
+        let notes = page.items.into_iter().map(Into::into).collect();
+        Ok(ListOutput { notes, next_page_token: page.next_page_token })
+    };
+    respond(uri.path(), answer.await)
+}
+
+/// `GET /trpc/notes.search?input={"query":…}`, or `?query=…&limit=…`
+pub(super) async fn search(
+    State(api): State<NoteApi>,
+    Extension(user): Extension<UserId>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let answer = async {
+        let input: SearchInput = input::from_query(query.as_deref(), &SearchInput::PARAMETERS)?;
+        let request = SearchNotesRequest {
+            query: input.query,
+            limit: input.limit,
+            mode: input.mode,
+            page_size: input.page_size,
+            page_token: input.page_token,
+            query_vector: input.query_vector,
+            embedding_model: input.embedding_model,
+        };
+        let Found { page, mode } = api.search(&user, request).await?;
+        let result =
+            |FoundNote { note, score, snippet }| ResultOutput { note: note.into(), score, snippet };
+        let results = page.items.into_iter().map(result).collect();
+        Ok(SearchOutput { results, next_page_token: page.next_page_token, mode })
     };
     respond(uri.path(), answer.await)
 }
@@ -135,66 +255,5 @@ fn respond(path: &str, answer: Result<impl Serialize, Error>) -> Response {
     match answer {
         Ok(data) => trpc::success(data),
         Err(error) => trpc::failure(path, &error.into()),
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Result<T, Error> {
-    let text = std::str::from_utf8(text)
-        .map_err(|why| Violation::new(name, format!("is not valid UTF-8: {why}")))?;
-    // serde would take a list of values for a struct, too.
-    if !text.trim_start().starts_with('{') {
-        return Err(Violation::new(name, "must be a JSON object").into());
-    }
-    serde_json::from_str(text).map_err(|why| {
-        Violation::new(name, format!("is not the JSON that is expected: {why}")).into()
-    })
-}
-
-fn get_input(query: &str) -> Result<GetInput, Error> {
-    let mut input = GetInput::default();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match name.as_ref() {
-            "input" => return parse("input", value.as_bytes()),
-            "id" => input.id = value.into_owned(),
-            "includeContent" => input.include_content = value == "true",
-            _ => {}
-        }
-    }
-    Ok(input)
-}
-
-impl From<Note> for NoteOutput {
-    fn from(Note { entity: note, content }: Note) -> Self {
-        let etag = note.etag();
-        let (url, path, size, file_type, checksum) = match note.file {
-            Some(file) => (
-                Some(file.url).filter(|url| !url.is_empty()),
-                Some(file.path),
-                Some(file.size),
-                Some(file.kind),
-                Some(file.checksum),
-            ),
-            None => (None, None, None, None, None),
-        };
-        let time = |time: chrono::DateTime<chrono::Utc>| {
-            time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-        };
-        Self {
-            id: note.id.to_string(),
-            user_id: note.user_id,
-            title: note.title,
-            preview: note.preview,
-            content,
-            tags: note.tags,
-            file_url: url,
-            file_path: path,
-            file_size: size,
-            file_type,
-            checksum,
-            version: note.version,
-            etag,
-            create_time: time(note.created_at),
-            update_time: time(note.updated_at),
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 use axum::{
     Json,
+    body::to_bytes,
     http::{StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,9 +13,20 @@ use synap_proto::reason;
 use synap_rpc::{DOMAIN, RpcError};
 use tonic::Code;
 
+/// What there is, for those who ask for something else.
+const PROCEDURES: [&str; 4] = ["notes.create", "notes.get", "notes.list", "notes.search"];
+
 /// A result in its envelope.
 pub(super) fn success(data: impl Serialize) -> Response {
     Json(json!({ "result": { "data": data } })).into_response()
+}
+
+/// The answer to a batch of one.
+pub(super) async fn list_of_one(answer: Response) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, [b"[", &*body, b"]"].concat().into())
 }
 
 /// An error in its envelope. `path` is the request's: `/trpc/notes.create`.
@@ -50,12 +62,13 @@ pub(super) fn failure(path: &str, error: &RpcError) -> Response {
 }
 
 pub(super) async fn no_such_procedure(uri: Uri) -> Response {
-    let message = format!("no procedure at {}; there are notes.create and notes.get", uri.path());
+    let path = uri.path();
+    let message = format!("no procedure at {path}; there are {}", PROCEDURES.join(", "));
     failure(uri.path(), &RpcError::new(Code::NotFound, reason::NOT_FOUND, message))
 }
 
 pub(super) async fn wrong_method(uri: Uri) -> Response {
-    let message = "notes.create is called with POST, notes.get with GET";
+    let message = "what changes a note is called with POST, everything else with GET";
     let error = RpcError::new(Code::Unimplemented, reason::INVALID_FIELD, message);
     failure(uri.path(), &error)
 }

@@ -56,6 +56,7 @@ impl Write for CreateNote {
             tags: draft.tags.clone(),
             file: placed.file,
             content_block: placed.content_block,
+            search_text: Some(placed.search_text),
         };
         Ok(Change {
             what: What::Create(Box::new(creation)),

@@ -7,12 +7,17 @@ use crate::{
     error::Error,
 };
 
+/// Bytes of a body that are searched: entity-service takes no more.
+const MAX_SEARCH_BYTES: usize = 64 * 1024;
+
 /// Where a body is: what the pivot writes of it.
 pub(super) struct Placed {
     /// In the object store, in every phase but `legacy`.
     pub(super) file: Option<StoredFile>,
     /// For content_blocks, in the phases that write them.
     pub(super) content_block: Option<String>,
+    /// The beginning, to find the note by.
+    pub(super) search_text: String,
 }
 
 impl Saga {
@@ -34,7 +39,8 @@ impl Saga {
             None
         };
         let content_block = attempt.phase.writes_content_block().then(|| body.to_text());
-        Ok(Placed { file, content_block })
+        let search_text = body.beginning(MAX_SEARCH_BYTES);
+        Ok(Placed { file, content_block, search_text })
     }
 }
 

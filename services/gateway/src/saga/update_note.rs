@@ -54,6 +54,7 @@ impl Write for UpdateNote {
                 preview: preview.clone(),
                 file: placed.file,
                 content_block: placed.content_block,
+                search_text: Some(placed.search_text),
             });
         }
         let update = Update {

@@ -162,6 +162,7 @@ pub(super) fn creation(draft: &FileDraft, file: StoredFile) -> Change {
         tags: draft.tags.clone(),
         file: Some(file),
         content_block: None,
+        search_text: None,
     };
     Change {
         what: What::Create(Box::new(creation)),

@@ -87,7 +87,7 @@ pub(super) async fn bench(args: BlobsArgs) -> anyhow::Result<Exit> {
                     load::in_turns(concurrency, time, system, floor).await?
                 };
                 let bytes = body.len() as u64;
-                let subject = Subject { store: args.store.name(), operation, bytes };
+                let subject = Subject { store: args.store.name(), operation, bytes, rows: None };
                 let line = report::Line::new(concurrency, system.into(), floor.into());
                 line.about(subject, Vec::new()).print(args.json)?;
             }

@@ -74,7 +74,7 @@ pub(super) async fn bench(args: ListingArgs) -> anyhow::Result<Exit> {
         before_mib,
         peak_mib: process::memory(content.pid()?)?.peak_mib,
     };
-    let subject = Subject { store: "local", operation: "list", bytes: 0 };
+    let subject = Subject { store: "local", operation: "list", bytes: 0, rows: None };
     report::print_title(args.json, &format!("listing of {keys} keys, local; throughput in keys"));
     report::Line::new(1, side(keys, of_system), side(keys, of_floor))
         .about(subject, vec![memory])

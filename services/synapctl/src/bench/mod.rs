@@ -5,13 +5,16 @@
 //! it says is the ratio; absolute numbers belong to the machine.
 
 mod blobs;
+mod corpus;
 mod create_note;
 mod floor;
 mod idle;
 mod listing;
+mod listing_notes;
 mod load;
 mod process;
 mod report;
+mod search;
 mod stores;
 mod stream;
 mod system;
@@ -35,6 +38,10 @@ enum What {
     Blobs(blobs::BlobsArgs),
     /// ListBlobs, against a listing by the object store itself.
     Listing(listing::ListingArgs),
+    /// ListNotes: the first page and the last one, against the same SQL.
+    ListingNotes(listing_notes::ListingNotesArgs),
+    /// Searches by words and vectors, against the same SQL; recall; vectors in their own table.
+    Search(search::SearchArgs),
     /// One large file up and down: through the gateway, by signed URL, and straight to the store.
     Stream(stream::StreamArgs),
     /// Start time and idle memory of each service.
@@ -47,6 +54,8 @@ pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
         What::CreateNote(args) => create_note::bench(args).await,
         What::Blobs(args) => blobs::bench(args).await,
         What::Listing(args) => listing::bench(args).await,
+        What::ListingNotes(args) => listing_notes::bench(args).await,
+        What::Search(args) => search::bench(args).await,
         What::Stream(args) => stream::bench(args).await,
         What::Idle(args) => idle::bench(args).await,
     }

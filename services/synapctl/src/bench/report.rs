@@ -16,12 +16,15 @@ pub(super) struct Side {
 /// What was measured, where a benchmark measures several things.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Subject {
-    /// `local` or `s3`.
+    /// `local`, `s3` or `postgres`.
     pub(super) store: &'static str,
     /// `put`, `get`, …
     pub(super) operation: &'static str,
     /// Bytes of each body.
     pub(super) bytes: u64,
+    /// Rows that are searched or listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<usize>,
 }
 
 /// Memory of a process, in MiB of its resident set.

@@ -115,7 +115,7 @@ pub(super) async fn bench(args: StreamArgs) -> anyhow::Result<Exit> {
         if !args.json {
             println!("{operation}");
         }
-        let subject = Subject { store: args.store.name(), operation, bytes };
+        let subject = Subject { store: args.store.name(), operation, bytes, rows: None };
         Line::new(1, side(bytes, of_system), side(bytes, of_floor.clone()))
             .about(subject, memory)
             .print(args.json)?;

@@ -28,6 +28,9 @@ pub(super) struct BenchSystem {
 }
 
 impl BenchSystem {
+    /// Who calls.
+    pub(super) const USER: &str = "bench";
+
     /// Starts PostgreSQL and the services, on a directory that goes with the benchmark.
     pub(super) async fn start() -> anyhow::Result<Self> {
         // Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
@@ -41,6 +44,16 @@ impl BenchSystem {
         let system = System::start_here(plan, stop.clone()).await?;
         system.ready().await?;
         Ok(Self { database, directory, system, stop, secret })
+    }
+
+    /// A connection to the gateway.
+    pub(super) fn gateway(&self) -> anyhow::Result<Channel> {
+        Ok(Channel::connect("gateway", &format!("http://{}", self.system.addresses.gateway))?)
+    }
+
+    /// A connection to entity-service.
+    pub(super) fn entity(&self) -> anyhow::Result<Channel> {
+        Ok(Channel::connect("entity-service", &format!("http://{}", self.system.addresses.entity))?)
     }
 
     /// The call to measure.
@@ -72,6 +85,11 @@ impl BenchSystem {
         })
     }
 
+    /// The `authorization` of [`Self::USER`].
+    pub(super) fn bearer(&self) -> anyhow::Result<AsciiMetadataValue> {
+        bearer(&self.secret)
+    }
+
     pub(super) async fn stop(self) -> anyhow::Result<()> {
         self.stop.cancel();
         self.system.join().await?;
@@ -80,9 +98,16 @@ impl BenchSystem {
     }
 }
 
+/// A message as a request of the benchmark's user.
+pub(super) fn request<T>(header: &AsciiMetadataValue, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", header.clone());
+    request
+}
+
 /// The `authorization` of the benchmark's user.
 pub(super) fn bearer(secret: &Secret) -> anyhow::Result<AsciiMetadataValue> {
-    bearer_of(secret, "bench")
+    bearer_of(secret, BenchSystem::USER)
 }
 
 fn bearer_of(secret: &Secret, user: &str) -> anyhow::Result<AsciiMetadataValue> {

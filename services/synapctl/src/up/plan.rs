@@ -8,7 +8,7 @@ use std::{
 
 use synap_auth::Secret;
 
-use super::{UpArgs, database::Database};
+use super::{DevSecret, UpArgs, database::Database};
 use crate::run::ServiceName;
 
 /// The ports of `up`, where nothing else is said.
@@ -76,6 +76,7 @@ pub struct Plan {
     entity_database: String,
     event_database: String,
     secret: Option<Secret>,
+    page_tokens: Option<Secret>,
 }
 
 /// One service's flags, and the secrets among them by their variable.
@@ -110,6 +111,7 @@ impl Plan {
             entity_database: own("ENTITY_DATABASE_URL").unwrap_or_else(shared),
             event_database: own("EVENT_DATABASE_URL").unwrap_or_else(shared),
             secret: secret.cloned(),
+            page_tokens: DevSecret::for_page_tokens(&args.data_dir)?,
         })
     }
 
@@ -129,6 +131,7 @@ impl Plan {
             entity_database: database_url.to_owned(),
             event_database: database_url.to_owned(),
             secret: Some(secret.clone()),
+            page_tokens: None,
         })
     }
 
@@ -180,13 +183,18 @@ impl Plan {
             ("--entity-url", format!("http://{entity}")),
             ("--event-url", format!("http://{event}")),
         ];
-        let secret = self.secret.as_ref().map(|secret| secret.expose().to_owned());
+        let secrets = [
+            ("JWT_HS256_SECRET", "--jwt-hs256-secret", &self.secret),
+            ("PAGE_TOKEN_SECRET", "--page-token-secret", &self.page_tokens),
+        ];
         Told {
             service: ServiceName::Gateway,
             flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
-            secrets: secret
-                .map(|secret| ("JWT_HS256_SECRET", "--jwt-hs256-secret", secret))
+            secrets: secrets
                 .into_iter()
+                .filter_map(|(variable, flag, secret)| {
+                    Some((variable, flag, secret.as_ref()?.expose().to_owned()))
+                })
                 .collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! The secret that development tokens are signed with.
+//! The secrets that development tokens and page tokens are signed with.
 
 use std::{
     env,
@@ -13,6 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use synap_auth::Secret;
 
 const FILE: &str = "jwt-secret";
+const PAGE_TOKENS_FILE: &str = "page-token-secret";
 
 /// Says who signs tokens, if anything in the environment does.
 const CONFIGURED_BY: [&str; 3] = ["JWT_HS256_SECRET", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_URL"];
@@ -27,11 +28,28 @@ impl DevSecret {
     /// # Errors
     /// If the file cannot be read or made.
     pub fn unless_configured(data_dir: &Path) -> anyhow::Result<Option<Secret>> {
+        Self::unless_any(&CONFIGURED_BY, data_dir, FILE)
+    }
+
+    /// The directory's secret for page tokens, made if there is none; `None` if the environment has
+    /// one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or made.
+    pub(super) fn for_page_tokens(data_dir: &Path) -> anyhow::Result<Option<Secret>> {
+        Self::unless_any(&["PAGE_TOKEN_SECRET"], data_dir, PAGE_TOKENS_FILE)
+    }
+
+    fn unless_any(
+        variables: &[&str],
+        data_dir: &Path,
+        file: &str,
+    ) -> anyhow::Result<Option<Secret>> {
         let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        if CONFIGURED_BY.iter().any(is_set) {
+        if variables.iter().any(is_set) {
             return Ok(None);
         }
-        Self::read_or_make(data_dir).map(Some)
+        Self::read_or_make(&data_dir.join(file)).map(Some)
     }
 
     /// The directory's secret.
@@ -50,10 +68,11 @@ impl DevSecret {
         Ok(Secret::new(secret.trim()))
     }
 
-    fn read_or_make(data_dir: &Path) -> anyhow::Result<Secret> {
-        let path = data_dir.join(FILE);
+    fn read_or_make(path: &Path) -> anyhow::Result<Secret> {
         if path.exists() {
-            return Self::read(data_dir);
+            let secret = fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            return Ok(Secret::new(secret.trim()));
         }
         let mut random = [0_u8; 32];
         fs::File::open("/dev/urandom")
@@ -71,7 +90,7 @@ impl DevSecret {
             .with_context(|| format!("cannot write {}", unfinished.display()))?;
         file.write_all(secret.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
+        fs::rename(&unfinished, path)?;
         Ok(Secret::new(secret))
     }
 }

@@ -5,7 +5,10 @@ use synap_proto::{
     field::{self, Checked, Violation},
 };
 
-use super::{MAX_PREVIEW_BYTES, MAX_TITLE_BYTES, check_place, check_tags, nested, phase, text};
+use super::{
+    MAX_PREVIEW_BYTES, MAX_SEARCH_BYTES, MAX_TITLE_BYTES, check_place, check_tags, nested, phase,
+    text,
+};
 use crate::domain::{Act, Change, Edit, File, NewBody, Purgeable, Repair, Update};
 
 /// What is committed.
@@ -97,10 +100,14 @@ impl TryFrom<pb::EntityBody> for NewBody {
             // How large it may be is the limit of the message.
             text("content_block", body, usize::MAX)?;
         }
+        if let Some(body) = &message.search_text {
+            text("search_text", body, MAX_SEARCH_BYTES)?;
+        }
         Ok(Self {
             preview: message.preview,
             file: message.file.map(File::try_from).transpose().map_err(|v| v.within("file"))?,
             content_block: message.content_block,
+            search_text: message.search_text,
         })
     }
 }

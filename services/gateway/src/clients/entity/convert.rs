@@ -87,6 +87,7 @@ pub(super) fn commit_request(attempt: &Attempt, change: Change) -> pb::CommitOpe
                 tags: new.tags,
                 file: new.file.map(Into::into),
                 content_block: new.content_block,
+                search_text: new.search_text,
             });
         }
         What::Delete { expected_version } => {
@@ -117,6 +118,7 @@ impl From<Update> for pb::EntityUpdate {
                 preview: body.preview,
                 file: body.file.map(Into::into),
                 content_block: body.content_block,
+                search_text: body.search_text,
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! entity-service.
 
 mod convert;
+mod find;
 mod types;
 
 use std::time::Duration;

@@ -133,6 +133,8 @@ pub(crate) struct NewBody {
     pub(crate) preview: String,
     pub(crate) file: Option<StoredFile>,
     pub(crate) content_block: Option<String>,
+    /// The beginning of the body, to find the entity by.
+    pub(crate) search_text: Option<String>,
 }
 
 /// An entity that was deleted longer ago than the retention.
@@ -151,6 +153,8 @@ pub(crate) struct Creation {
     pub(crate) tags: Vec<String>,
     pub(crate) file: Option<StoredFile>,
     pub(crate) content_block: Option<String>,
+    /// The beginning of the body, to find the entity by.
+    pub(crate) search_text: Option<String>,
 }
 
 /// Where bodies are written (DESIGN section 6).

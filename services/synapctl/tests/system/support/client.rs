@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use synap_auth::Secret;
 use synap_proto::gateway::{
-    CreateNoteRequest, GetNoteRequest, Note, note_service_client::NoteServiceClient,
+    CreateNoteRequest, GetNoteRequest, ListNotesRequest, ListNotesResponse, Note,
+    note_service_client::NoteServiceClient,
 };
 use synap_rpc::Channel;
 use synap_types::{SystemClock, UserId};
@@ -70,6 +71,23 @@ impl Client {
         request.set_timeout(limit);
         let answer = self.stub.clone().get_note(request).await?;
         Ok(answer.into_inner().note.unwrap())
+    }
+
+    pub async fn list(&self, request: ListNotesRequest) -> Result<ListNotesResponse, Status> {
+        Ok(self.stub.clone().list_notes(self.request(request)).await?.into_inner())
+    }
+
+    /// Every page of a list.
+    pub async fn list_all(&self, mut request: ListNotesRequest) -> Result<Vec<Note>, Status> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.list(request.clone()).await?;
+            all.extend(page.notes);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 }
 

@@ -48,9 +48,13 @@ impl Http {
 
     /// `notes.get` in its canonical form, with content.
     pub async fn get(&self, id: &str) -> (StatusCode, Value) {
-        let input = json!({ "id": id, "includeContent": true }).to_string();
-        let query = url_encoded(&input);
-        answer(self.request(Method::GET, &format!("/trpc/notes.get?input={query}"))).await
+        self.query("notes.get", &json!({ "id": id, "includeContent": true })).await
+    }
+
+    /// Any query in its canonical form.
+    pub async fn query(&self, procedure: &str, input: &Value) -> (StatusCode, Value) {
+        let input = url_encoded(&input.to_string());
+        answer(self.request(Method::GET, &format!("/trpc/{procedure}?input={input}"))).await
     }
 }
 

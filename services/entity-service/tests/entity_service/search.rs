@@ -1,0 +1,90 @@
+//! The language of a search, and whose rows it can see.
+
+use sqlx::{Connection as _, PgConnection};
+use synap_proto::entity::{self as pb, entity_service_client::EntityServiceClient};
+
+use crate::support::{Api, commit_request, execute, id, service};
+
+impl Api {
+    async fn written(&self, user: &str, body: &str) -> String {
+        let started = self.start(user, &id()).await;
+        self.commit(commit_request(&started, body)).await.unwrap().id
+    }
+
+    async fn found(&self, user: &str, query: &str) -> Vec<String> {
+        let request = pb::SearchEntitiesRequest {
+            user_id: user.to_owned(),
+            entity_type: "note".to_owned(),
+            query: query.to_owned(),
+            limit: 100,
+            after: None,
+        };
+        let mut client = EntityServiceClient::new(self.0.clone());
+        let hits = client.search_entities(request).await.unwrap().into_inner().hits;
+        hits.into_iter().map(|hit| hit.entity.unwrap().id).collect()
+    }
+}
+
+#[tokio::test]
+async fn words_are_found_in_the_forms_of_the_configured_language() {
+    for (language, written, found, not_found) in [
+        ("english", "two ships", &["ship", "shipping"][..], &["Schiff"][..]),
+        ("german", "zwei Häuser", &["Haus", "hausen"], &["house"]),
+        // Nobody speaks it: words as they are, and no word is too common to be found.
+        ("klingon", "the two ships", &["ships", "the"], &["ship"]),
+    ] {
+        let (_database, running) = service(&["--search-language", language]).await;
+        let note = running.api.written("ada", written).await;
+        for query in found {
+            assert_eq!(running.api.found("ada", query).await, [note.as_str()], "{query}");
+        }
+        for query in not_found {
+            assert_eq!(running.api.found("ada", query).await, [""; 0], "{query}");
+        }
+    }
+}
+
+/// A change of title and tags keeps the words of a body that is in no table.
+#[tokio::test]
+async fn a_document_can_get_another_title_and_keep_its_body() {
+    let (database, running) = service(&[]).await;
+    let note = running.api.written("ada", "a lighthouse by the sea").await;
+    execute(
+        &database.pool,
+        "UPDATE entity_search
+         SET document = synap_search_retitled(document, user_id, 'Harbours', '{towers}', 'english')",
+    )
+    .await;
+    for query in ["lighthouse sea", "harbour tower", "\"lighthouse by the sea\""] {
+        assert_eq!(running.api.found("ada", query).await, [note.as_str()], "{query}");
+    }
+    assert_eq!(running.api.found("ada", "title").await, [""; 0]);
+}
+
+/// It runs as the owner of the tables: it must not serve whoever has not said who asks.
+#[tokio::test]
+async fn the_search_function_sees_the_rows_of_the_transactions_user_only() {
+    let (database, running) = service(&[]).await;
+    running.api.written("ada", "sea").await;
+    running.api.written("bob", "sea").await;
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    for (user, expected) in [("ada", 1), ("bob", 1), ("carol", 0), ("", 0)] {
+        let mut transaction = connection.begin().await.unwrap();
+        sqlx::query(
+            "SELECT set_config('role', 'synap_entity', true),
+                    set_config('app.current_user_id', $1, true)",
+        )
+        .bind(user)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+        let found: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM synap_search('''sea''', 'english', 'note', 10, NULL, NULL, 10)",
+        )
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+        assert_eq!(found, expected, "{user:?}");
+    }
+    connection.close().await.unwrap();
+}
