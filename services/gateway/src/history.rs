@@ -65,7 +65,7 @@ impl NoteApi {
     ) -> Page<T> {
         let more = items.len() > list.size;
         items.truncate(list.size);
-        let last = items.last().filter(|_| more).map(version);
+        let end = items.last().filter(|_| more).map(version);
         let seal =
             |last: i32| self.finder.tokens.seal(user, list.fingerprint(), &last.to_be_bytes());
         Page { items, next_page_token: last.map(seal).unwrap_or_default() }

@@ -12,6 +12,7 @@ use super::{
 use crate::domain::{Act, Change, Edit, File, NewBody, Purgeable, Repair, Update};
 
 /// What is committed.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(in crate::grpc) enum Commit {
     Create(Change),
     Edit(Edit),
