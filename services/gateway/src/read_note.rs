@@ -39,9 +39,14 @@ impl Reader {
                     Ok(body) => Some(body),
                     Err(why) => {
                         let found = self.other_copy(user, &entity, file, why).await?;
-                        // content_blocks holds the newest body only.
-                        let is_it = revision == 0 || found.entity.version == revision;
-                        return if is_it { Ok(found) } else { Err(why.of(&entity)) };
+                        if revision == 0 {
+                            return Ok(found);
+                        }
+                        // content_blocks holds the newest body: it may be this revision's, too.
+                        match &found.entity.file {
+                            Some(newest) if newest.checksum == file.checksum => found.content,
+                            _ => return Err(why.of(&entity)),
+                        }
                     }
                 }
             }
