@@ -68,7 +68,7 @@ impl NoteApi {
         let end = items.last().filter(|_| more).map(version);
         let seal =
             |last: i32| self.finder.tokens.seal(user, list.fingerprint(), &last.to_be_bytes());
-        Page { items, next_page_token: last.map(seal).unwrap_or_default() }
+        Page { items, next_page_token: end.map(seal).unwrap_or_default() }
     }
 }
 

@@ -9,8 +9,11 @@ use crate::{domain::Entity, error::Error};
 
 /// While the phase is `legacy`, content_blocks holds every body: a file that early V0.3 wrote may
 /// be missing or older. But not where a block is ours (it says whose it is) and of another body: the
-/// note was changed in a phase that writes no blocks, before somebody went back. In `dual_write` it holds the body beside the blob, for a blob that cannot be
-/// read; in later phases nobody relies on it.
+/// note was changed in a phase that writes no blocks, before somebody went back. In `dual_write` it
+/// holds the body beside the blob, for a blob that cannot be read; in later phases nobody relies on
+/// it.
+///
+/// IS TRUE keeps the planner from V0.2's index of all that is not deleted.
 const GET: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
            e.file_size, e.file_type, e.checksum, e.file_name, e.version, e.created_at,
@@ -20,7 +23,7 @@ const GET: &str = "
         OR (SELECT phase = 'legacy' OR phase = 'dual_write' AND $4
             FROM storage_phase WHERE only_row)
            AND (b.user_id IS NULL OR b.checksum IS NOT DISTINCT FROM e.checksum))
-    WHERE e.id = $1 AND e.user_id = $2 AND e.deleted_at IS NULL";
+    WHERE e.id = $1 AND e.user_id = $2 AND (e.deleted_at IS NULL) IS TRUE";
 
 impl Store {
     /// Reads one entity of one user, and its body from content_blocks if that is asked for and
