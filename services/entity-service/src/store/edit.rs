@@ -37,6 +37,9 @@ const FIND: &str = "
 /// whichever of two operations was begun first. An entity from before revisions were kept gets one
 /// of what it was. The embedding in content_blocks was of the body that is replaced.
 ///
+/// A count is a question about one row or entity; EXISTS could become a join with all of the table in
+/// a plan that was made while it was small.
+///
 /// Of the revisions from before this statement those go that are not among the newest $6, or whose
 /// place was taken longer than $7 seconds ago. A body that no row names any more is deleted when
 /// whoever has read the row must have read the body; its writer has long ended. V0.2 may have given
@@ -47,9 +50,8 @@ const PIVOT: &str = "
         SET state = 'COMMITTED', committed_epoch = epoch, entity_version = $3, event_type = $4,
             event_data = $5::json, updated_at = clock_timestamp(),
             lease_until = clock_timestamp() + make_interval(secs => $9),
-            adopts = NOT EXISTS (SELECT FROM entity_revisions r
-                                 WHERE r.entity_id = write_operations.entity_id
-                                   AND r.version = $3 - 1)
+            adopts = (SELECT count(*) FROM entity_revisions r
+                      WHERE r.entity_id = write_operations.entity_id AND r.version = $3 - 1) = 0
         WHERE user_id = $1 AND request_id = $2
         RETURNING entity_id, occurred_at, adopts
     ),
@@ -121,9 +123,9 @@ const PIVOT: &str = "
         USING pivot p
         WHERE r.entity_id = p.entity_id AND r.user_id = $1
           AND (r.version <= $3 - $6
-               OR EXISTS (SELECT FROM entity_revisions n
-                          WHERE n.entity_id = r.entity_id AND n.version = r.version + 1
-                            AND n.created_at < clock_timestamp() - make_interval(secs => $7)))
+               OR (SELECT n.created_at FROM entity_revisions n
+                   WHERE n.entity_id = r.entity_id AND n.version = r.version + 1)
+                  < clock_timestamp() - make_interval(secs => $7))
         RETURNING r.version, r.file_path
     ),
     given_up AS (
@@ -133,9 +135,9 @@ const PIVOT: &str = "
              LATERAL (SELECT statement_timestamp() + make_interval(secs => $8)) AS grace (at)
         WHERE p.file_path IS DISTINCT FROM e.file_path
           AND p.file_path ~ '^users(/[A-Za-z0-9_~.%-]+){2,}$'
-          AND NOT EXISTS (SELECT FROM entity_revisions r
-                          WHERE r.entity_id = e.id AND r.file_path = p.file_path
-                            AND r.version NOT IN (SELECT version FROM pruned))
+          AND (SELECT count(*) FROM entity_revisions r
+               WHERE r.entity_id = e.id AND r.file_path = p.file_path
+                 AND r.version NOT IN (SELECT version FROM pruned)) = 0
         ON CONFLICT (key) DO NOTHING
     )
     SELECT e.*, p.adopts FROM entity e CROSS JOIN pivot p";

@@ -34,9 +34,9 @@ const PIVOT: &str = "
         FROM named n CROSS JOIN pivot p,
              LATERAL (SELECT statement_timestamp() + make_interval(secs => $6)) AS grace (at)
         WHERE n.key ~ '^users(/[A-Za-z0-9_~.%-]+){2,}$'
-          AND NOT EXISTS (SELECT FROM entities other
-                          WHERE other.user_id = $1 AND other.file_path = n.key
-                            AND other.id <> p.entity_id)
+          AND (SELECT count(*) FROM entities other
+               WHERE other.user_id = $1 AND other.file_path = n.key
+                 AND other.id <> p.entity_id) = 0
         ON CONFLICT (key) DO NOTHING
     )
     DELETE FROM entities e
