@@ -81,8 +81,8 @@ BEGIN
                 SELECT s.entity_id
                 FROM asked a
                 JOIN entity_search s ON s.document @@ a.own_words AND s.user_id = a.user_id
-                JOIN entities e ON e.id = s.entity_id AND e.user_id = a.user_id
-                WHERE e.type = kind AND e.deleted_at IS NULL
+                JOIN entities e ON e.id = s.entity_id
+                WHERE (e.user_id = a.user_id AND e.type = kind AND e.deleted_at IS NULL) IS TRUE
                 ORDER BY e.created_at DESC, e.id DESC
                 LIMIT ranked
             ),

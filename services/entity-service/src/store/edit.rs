@@ -23,7 +23,7 @@ const FIND: &str = "
     entity AS (
         SELECT e.version, e.deleted_at
         FROM entities e JOIN operation o
-             ON e.id = o.entity_id AND e.user_id = o.user_id AND e.type = o.entity_type
+             ON e.id = o.entity_id AND (e.user_id = o.user_id AND e.type = o.entity_type) IS TRUE
         FOR UPDATE OF e
     )
     SELECT o.user_id, o.kind, o.state, o.epoch, o.committed_epoch, o.entity_id, o.entity_version,
@@ -62,7 +62,7 @@ const PIVOT: &str = "
         SELECT e.id, e.version, e.user_id, e.title, e.preview, e.tags, e.file_url, e.file_path,
                e.file_size, e.file_type, e.checksum, e.file_name, e.updated_at, e.deleted_at
         FROM entities e JOIN pivot p ON e.id = p.entity_id AND p.adopts
-        WHERE e.user_id = $1
+        WHERE (e.user_id = $1) IS TRUE
     ),
     entity AS (
         UPDATE entities e
@@ -79,7 +79,7 @@ const PIVOT: &str = "
             checksum = CASE WHEN $13 THEN $19 ELSE e.checksum END,
             file_name = CASE WHEN $13 THEN $20 ELSE e.file_name END
         FROM pivot p
-        WHERE e.id = p.entity_id AND e.user_id = $1
+        WHERE e.id = p.entity_id AND (e.user_id = $1) IS TRUE
         RETURNING e.*
     ),
     revision AS (

@@ -23,7 +23,7 @@ const PIVOT: &str = "
     ),
     named AS (
         SELECT e.file_path AS key FROM entities e JOIN pivot p ON e.id = p.entity_id
-        WHERE e.user_id = $1
+        WHERE (e.user_id = $1) IS TRUE
         UNION
         SELECT r.file_path FROM entity_revisions r JOIN pivot p ON r.entity_id = p.entity_id
         WHERE r.user_id = $1
@@ -35,13 +35,13 @@ const PIVOT: &str = "
              LATERAL (SELECT statement_timestamp() + make_interval(secs => $6)) AS grace (at)
         WHERE n.key ~ '^users(/[A-Za-z0-9_~.%-]+){2,}$'
           AND (SELECT count(*) FROM entities other
-               WHERE other.user_id = $1 AND other.file_path = n.key
+               WHERE (other.user_id = $1) IS TRUE AND other.file_path = n.key
                  AND other.id <> p.entity_id) = 0
         ON CONFLICT (key) DO NOTHING
     )
     DELETE FROM entities e
     USING pivot p
-    WHERE e.id = p.entity_id AND e.user_id = $1
+    WHERE e.id = p.entity_id AND (e.user_id = $1) IS TRUE
     RETURNING e.id, e.user_id, e.type, NULL::text AS title, NULL::text AS preview,
               '{}'::text[] AS tags, NULL::text AS file_path, $3 AS version, e.created_at,
               e.updated_at, e.deleted_at, false AS adopts";

@@ -27,8 +27,9 @@ const PIVOT: &str = "
         SET file_path = o.blob_key, file_url = $5
         FROM write_operations o
         WHERE o.user_id = $1 AND o.request_id = $2
-          AND e.id = o.entity_id AND e.user_id = o.user_id AND e.type = o.entity_type
-          AND e.version = $3 AND e.file_path = $4
+          AND e.id = o.entity_id
+          AND (e.user_id = o.user_id AND e.type = o.entity_type AND e.version = $3
+               AND e.file_path = $4) IS TRUE
         RETURNING e.*
     ),
     revisions AS (
@@ -52,7 +53,7 @@ const PIVOT: &str = "
            checksum, file_name, version, created_at, updated_at, deleted_at
     FROM entity";
 
-const CURRENT: &str = "SELECT version FROM entities WHERE id = $1 AND user_id = $2";
+const CURRENT: &str = "SELECT version FROM entities WHERE id = $1 AND (user_id = $2) IS TRUE";
 
 impl Store {
     /// The pivot of a repair. Repeating a commit that went through succeeds.

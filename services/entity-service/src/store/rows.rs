@@ -19,7 +19,7 @@ const GIVE_UP_KEY: &str = "
     VALUES ($1, clock_timestamp(), clock_timestamp() + make_interval(secs => $2))
     ON CONFLICT (key) DO NOTHING";
 
-const NEWEST: &str = "SELECT * FROM entities WHERE id = $1 AND user_id = $2";
+const NEWEST: &str = "SELECT * FROM entities WHERE id = $1 AND (user_id = $2) IS TRUE";
 
 /// Gives up the key of an attempt, if it had one.
 pub(super) async fn give_up_key(

@@ -20,7 +20,7 @@ const SEARCH: &str = "
            e.updated_at, e.deleted_at, f.score
     FROM synap_search($2, synap_search_language($3), $4, $5, $6, $7, $8) f
     JOIN entities e ON e.id = f.entity_id
-    WHERE e.user_id = $1
+    WHERE (e.user_id = $1) IS TRUE
     ORDER BY f.score DESC, f.entity_id DESC";
 
 /// Bold, as Markdown has it: a snippet is text, not HTML.

@@ -19,7 +19,7 @@ const LOCK: &str = "
     SELECT pg_advisory_xact_lock(hashtextextended('entity_vectors ' || $1::text, 0))";
 
 const ENTITY_TYPE: &str = "
-    SELECT type FROM entities WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL";
+    SELECT type FROM entities WHERE id = $1 AND (user_id = $2 AND deleted_at IS NULL) IS TRUE";
 
 const DELETE: &str = "
     DELETE FROM entity_vectors
@@ -42,8 +42,8 @@ const EXACT: &str = "
     FROM (SELECT entity_id, (embedding <=> $3) + 0 AS distance FROM entity_vectors
           WHERE user_id = $1 AND embedding_model = $2 AND embedding IS NOT NULL
           ORDER BY distance) AS v
-    JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
-    WHERE e.type = $4 AND e.deleted_at IS NULL
+    JOIN entities e ON e.id = v.entity_id
+    WHERE (e.user_id = $1 AND e.type = $4 AND e.deleted_at IS NULL) IS TRUE
     ORDER BY v.distance
     LIMIT $5";
 
@@ -51,8 +51,9 @@ const EXACT: &str = "
 /// are this user's.
 const NEAREST: &str = "
     SELECT v.entity_id, v.embedding <=> $3 AS distance
-    FROM entity_vectors v JOIN entities e ON e.id = v.entity_id AND e.user_id = $1
-    WHERE v.user_id = $1 AND v.embedding_model = $2 AND e.type = $4 AND e.deleted_at IS NULL
+    FROM entity_vectors v JOIN entities e ON e.id = v.entity_id
+    WHERE v.user_id = $1 AND v.embedding_model = $2
+      AND (e.user_id = $1 AND e.type = $4 AND e.deleted_at IS NULL) IS TRUE
     ORDER BY v.embedding <=> $3
     LIMIT $5";
 
@@ -68,7 +69,7 @@ const ITERATE: &str = "
 const ENTITIES: &str = "
     SELECT id, user_id, type, title, preview, tags, file_url, file_path, file_size, file_type,
            checksum, file_name, version, created_at, updated_at, deleted_at
-    FROM entities WHERE id = ANY ($1) AND user_id = $2";
+    FROM entities WHERE id = ANY ($1) AND (user_id = $2) IS TRUE";
 
 /// Vectors that are looked at for one entity that is returned: what comes out of the index is almost
 /// in order, and the best are picked from a few more; and an entity may have several.
