@@ -7,6 +7,7 @@ mod support;
 
 mod crash_matrix;
 mod damage;
+mod edge;
 mod edits;
 mod faults;
 mod files;
