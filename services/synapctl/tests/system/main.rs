@@ -21,3 +21,4 @@ mod refusals;
 mod search;
 mod surface;
 mod up;
+mod walls;
