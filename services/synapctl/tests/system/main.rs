@@ -13,6 +13,7 @@ mod faults;
 mod files;
 mod idempotency;
 mod listing;
+mod model;
 mod notes;
 mod outages;
 mod phases;
