@@ -27,6 +27,7 @@ const refused = async (call, code, field) => {
   assert(error instanceof TRPCClientError, String(error));
   assert.equal(error.data.code, code, error.message);
   if (field) assert.equal(error.data.fieldViolations[0].field, field);
+  return error.data;
 };
 
 async function notes(linkOf, { url, token }) {
@@ -52,7 +53,22 @@ async function notes(linkOf, { url, token }) {
   assert.deepEqual(found.results.map((one) => one.note.title).sort(), ['Hill', 'Lake']);
   assert(found.results.every((one) => one.snippet.includes('**')), JSON.stringify(found));
 
+  const { id, etag } = note;
+  const updated = await notes.update.mutate({ id, etag, content: 'All about the Mountain', tags: ['rock'] });
+  assert.deepEqual([updated.note.title, updated.note.tags, updated.note.version], ['Hill', ['rock'], 2]);
+  assert.equal((await notes.get.query({ id, includeContent: true })).note.content, 'All about the Mountain');
+  const stale = await refused(notes.update.mutate({ id, etag, title: 'Late' }), 'CONFLICT');
+  assert.deepEqual([stale.reason, stale.metadata.etag], ['ETAG_MISMATCH', updated.note.etag]);
+  const deleted = await notes.delete.mutate({ id, etag: updated.note.etag });
+  assert(deleted.note.deleteTime, JSON.stringify(deleted));
+  await refused(notes.get.query({ id }), 'NOT_FOUND');
+  const undeleted = await notes.undelete.mutate({ id });
+  assert.deepEqual([undeleted.note.version, undeleted.note.deleteTime], [4, undefined]);
+
   await refused(notes.create.mutate({ content: '' }), 'BAD_REQUEST', 'content');
+  await refused(notes.update.mutate({ id }), 'BAD_REQUEST', 'input');
+  await refused(notes.update.mutate({ id, content: '' }), 'BAD_REQUEST', 'content');
+  await refused(notes.delete.mutate({ id: 'x' }), 'BAD_REQUEST', 'id');
   await refused(notes.search.query({ query: '' }), 'BAD_REQUEST', 'query');
   await refused(notes.get.query({ id: '0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60' }), 'NOT_FOUND');
   await refused(notes.nothing.query(), 'NOT_FOUND');
@@ -74,6 +90,10 @@ async function batches({ url, token }) {
   assert.equal(found.value.results[0].note.id, note.id);
   assert.equal(missing.reason.data.code, 'NOT_FOUND');
   assert.equal(read.value.note.content, 'one of many');
+  const updated = await notes.update.mutate({ id: note.id, title: 'Batches' });
+  assert.deepEqual([updated.note.title, updated.note.version], ['Batches', 2]);
+  assert((await notes.delete.mutate({ id: note.id })).note.deleteTime);
+  await refused(notes.update.mutate({ id: note.id, title: 'Gone' }), 'NOT_FOUND');
   await refused(notes.create.mutate({ content: '' }), 'BAD_REQUEST', 'content');
 }
 

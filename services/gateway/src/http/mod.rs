@@ -4,8 +4,9 @@ mod admission;
 mod batch;
 mod input;
 mod linger;
-mod notes;
+mod mutations;
 mod output;
+mod queries;
 mod trpc;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -69,10 +70,13 @@ impl Edge {
             max_note_bytes: api.max_note_bytes,
         };
         let router = Router::new()
-            .route("/trpc/notes.create", post(notes::create))
-            .route("/trpc/notes.get", get(notes::get))
-            .route("/trpc/notes.list", get(notes::list))
-            .route("/trpc/notes.search", get(notes::search))
+            .route("/trpc/notes.create", post(mutations::create))
+            .route("/trpc/notes.update", post(mutations::update))
+            .route("/trpc/notes.delete", post(mutations::delete))
+            .route("/trpc/notes.undelete", post(mutations::undelete))
+            .route("/trpc/notes.get", get(queries::get))
+            .route("/trpc/notes.list", get(queries::list))
+            .route("/trpc/notes.search", get(queries::search))
             .with_state(api)
             // Its own limit, which counts what is there in memory already.
             .layer(DefaultBodyLimit::disable())

@@ -13,12 +13,25 @@ use synap_proto::reason;
 use synap_rpc::{DOMAIN, RpcError};
 use tonic::Code;
 
-/// What there is, for those who ask for something else.
-const PROCEDURES: [&str; 4] = ["notes.create", "notes.get", "notes.list", "notes.search"];
+use crate::error::Error;
 
-/// A result in its envelope.
-pub(super) fn success(data: impl Serialize) -> Response {
-    Json(json!({ "result": { "data": data } })).into_response()
+/// What there is, for those who ask for something else.
+const PROCEDURES: [&str; 7] = [
+    "notes.create",
+    "notes.get",
+    "notes.list",
+    "notes.search",
+    "notes.update",
+    "notes.delete",
+    "notes.undelete",
+];
+
+/// A result, or an error, in its envelope. `path` is the request's.
+pub(super) fn answer(path: &str, answer: Result<impl Serialize, Error>) -> Response {
+    match answer {
+        Ok(data) => Json(json!({ "result": { "data": data } })).into_response(),
+        Err(error) => failure(path, &error.into()),
+    }
 }
 
 /// The answer to a batch of one.

@@ -7,11 +7,13 @@ mod support;
 
 mod crash_matrix;
 mod damage;
+mod edge;
 mod edits;
 mod faults;
 mod files;
 mod idempotency;
 mod listing;
+mod model;
 mod notes;
 mod outages;
 mod phases;
@@ -20,3 +22,4 @@ mod refusals;
 mod search;
 mod surface;
 mod up;
+mod walls;

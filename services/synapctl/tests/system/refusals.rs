@@ -286,7 +286,7 @@ async fn what_is_not_there_is_said_in_an_envelope() {
     })
     .await;
     for path in
-        ["/trpc/notes.delete", "/trpc/notes", "/trpc/", "/trpc", "/", "/notes.create", "/../x"]
+        ["/trpc/notes.forget", "/trpc/notes", "/trpc/", "/trpc", "/", "/notes.create", "/../x"]
     {
         for method in [Method::GET, Method::POST] {
             let refused = answer(edge.request(method, path)).await;
@@ -299,6 +299,8 @@ async fn what_is_not_there_is_said_in_an_envelope() {
         (Method::DELETE, "/trpc/notes.create"),
         (Method::POST, "/trpc/notes.get"),
         (Method::PATCH, "/trpc/notes.get"),
+        (Method::GET, "/trpc/notes.update"),
+        (Method::DELETE, "/trpc/notes.delete"),
     ] {
         let (status, body) = answer(edge.request(method, path)).await;
         assert_eq!(status.as_u16(), 405);

@@ -8,7 +8,6 @@ use synap_proto::{
     gateway::{CreateNoteRequest, SearchNotesRequest, SearchNotesResponse},
     reason,
 };
-use tonic::Status;
 
 use crate::support::{
     Client, Name, System,
@@ -19,10 +18,6 @@ use crate::support::{
 };
 
 impl Client {
-    async fn search(&self, request: SearchNotesRequest) -> Result<SearchNotesResponse, Status> {
-        Ok(self.stub.clone().search_notes(self.request(request)).await?.into_inner())
-    }
-
     /// The titles of what is found, the best first.
     async fn titles(&self, query: &str) -> Vec<String> {
         let found = self.search(typed(query)).await.unwrap();

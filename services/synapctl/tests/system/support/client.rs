@@ -5,7 +5,7 @@ use std::time::Duration;
 use synap_auth::Secret;
 use synap_proto::gateway::{
     CreateNoteRequest, GetNoteRequest, ListNotesRequest, ListNotesResponse, Note,
-    note_service_client::NoteServiceClient,
+    SearchNotesRequest, SearchNotesResponse, SearchResult, note_service_client::NoteServiceClient,
 };
 use synap_rpc::Channel;
 use synap_types::{SystemClock, UserId};
@@ -75,6 +75,26 @@ impl Client {
 
     pub async fn list(&self, request: ListNotesRequest) -> Result<ListNotesResponse, Status> {
         Ok(self.stub.clone().list_notes(self.request(request)).await?.into_inner())
+    }
+
+    pub async fn search(&self, request: SearchNotesRequest) -> Result<SearchNotesResponse, Status> {
+        Ok(self.stub.clone().search_notes(self.request(request)).await?.into_inner())
+    }
+
+    /// Every page of a search.
+    pub async fn search_all(
+        &self,
+        mut request: SearchNotesRequest,
+    ) -> Result<Vec<SearchResult>, Status> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.search(request.clone()).await?;
+            all.extend(page.results);
+            if page.next_page_token.is_empty() {
+                return Ok(all);
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Every page of a list.

@@ -36,7 +36,12 @@ impl Http {
 
     /// `notes.create` with JSON.
     pub async fn create(&self, input: &Value) -> (StatusCode, Value) {
-        let request = self.request(Method::POST, "/trpc/notes.create");
+        self.mutate("notes.create", input).await
+    }
+
+    /// Any mutation with JSON.
+    pub async fn mutate(&self, procedure: &str, input: &Value) -> (StatusCode, Value) {
+        let request = self.request(Method::POST, &format!("/trpc/{procedure}"));
         answer(request.json(input)).await
     }
 

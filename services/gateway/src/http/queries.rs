@@ -1,57 +1,23 @@
-//! notes.create, notes.get, notes.list and notes.search.
+//! What only reads: notes.get, notes.list and notes.search.
 
 use axum::{
-    body::Bytes,
     extract::{Extension, RawQuery, State},
     http::Uri,
     response::Response,
 };
 use serde::{Deserialize, Serialize};
-use synap_proto::gateway::{
-    CreateNoteRequest, GetNoteRequest, ListNotesRequest, SearchNotesRequest,
-};
+use synap_proto::gateway::{GetNoteRequest, ListNotesRequest, SearchNotesRequest};
 use synap_types::UserId;
 
 use super::{
-    batch::is_batch,
     input::{self, Kind},
     output::NoteOutput,
     trpc,
 };
 use crate::{
-    domain::Note,
-    error::Error,
     notes::NoteApi,
     search_notes::{Found, FoundNote},
 };
-
-/// What `notes.create` takes.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct CreateInput {
-    content: String,
-    title: String,
-    tags: Vec<String>,
-    input_type: String,
-    audio_url: String,
-    auto_enrich: bool,
-    request_id: String,
-}
-
-impl Default for CreateInput {
-    fn default() -> Self {
-        Self {
-            content: String::new(),
-            title: String::new(),
-            tags: Vec::new(),
-            input_type: String::new(),
-            audio_url: String::new(),
-            // V0.2's clients that say nothing mean yes.
-            auto_enrich: true,
-            request_id: String::new(),
-        }
-    }
-}
 
 /// What `notes.get` takes.
 #[derive(Debug, Default, Deserialize)]
@@ -111,14 +77,6 @@ impl SearchInput {
     ];
 }
 
-/// The answer of `notes.create`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CreateOutput {
-    note: NoteOutput,
-    event_pending: bool,
-}
-
 /// The answer of `notes.get`.
 #[derive(Debug, Serialize)]
 struct GetOutput {
@@ -152,35 +110,6 @@ struct ResultOutput {
     snippet: String,
 }
 
-/// `POST /trpc/notes.create`
-pub(super) async fn create(
-    State(api): State<NoteApi>,
-    Extension(user): Extension<UserId>,
-    uri: Uri,
-    body: Bytes,
-) -> Response {
-    let is_batch = is_batch(uri.query());
-    let answer = async {
-        let input: CreateInput = input::from_body(is_batch, &body)?;
-        let request = CreateNoteRequest {
-            content: input.content,
-            title: input.title,
-            tags: input.tags,
-            input_type: input.input_type,
-            audio_url: input.audio_url,
-            auto_enrich: input.auto_enrich,
-            request_id: input.request_id,
-        };
-        let created = api.create(user, request).await?;
-        Ok(CreateOutput {
-            note: Note { entity: created.entity, content: None }.into(),
-            event_pending: created.event_pending,
-        })
-    };
-    let answer = respond(uri.path(), answer.await);
-    if is_batch { trpc::list_of_one(answer).await } else { answer }
-}
-
 /// `GET /trpc/notes.get?input={"id":…}`, or `?id=…&includeContent=true`
 pub(super) async fn get(
     State(api): State<NoteApi>,
@@ -195,7 +124,7 @@ pub(super) async fn get(
             GetNoteRequest { id: input.id, include_content: input.include_content, revision: 0 };
         Ok(GetOutput { note: api.get(&user, &request).await?.into() })
     };
-    respond(uri.path(), answer.await)
+    trpc::answer(uri.path(), answer.await)
 }
 
 /// `GET /trpc/notes.list?input={"pageSize":…}`, or `?pageSize=…&tags=…`
@@ -221,7 +150,7 @@ pub(super) async fn list(
         let notes = page.items.into_iter().map(Into::into).collect();
         Ok(ListOutput { notes, next_page_token: page.next_page_token })
     };
-    respond(uri.path(), answer.await)
+    trpc::answer(uri.path(), answer.await)
 }
 
 /// `GET /trpc/notes.search?input={"query":…}`, or `?query=…&limit=…`
@@ -248,12 +177,5 @@ pub(super) async fn search(
         let results = page.items.into_iter().map(result).collect();
         Ok(SearchOutput { results, next_page_token: page.next_page_token, mode })
     };
-    respond(uri.path(), answer.await)
-}
-
-fn respond(path: &str, answer: Result<impl Serialize, Error>) -> Response {
-    match answer {
-        Ok(data) => trpc::success(data),
-        Err(error) => trpc::failure(path, &error.into()),
-    }
+    trpc::answer(uri.path(), answer.await)
 }
