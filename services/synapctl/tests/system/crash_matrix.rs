@@ -178,6 +178,22 @@ async fn grow_old(system: &System) {
     sqlx::query(age).execute(&system.database.pool).await.unwrap();
 }
 
+/// Starts a service anew with a failpoint. With the gateway goes what it may still have to finish:
+/// that would meet the failpoint too soon.
+async fn arm(system: &mut System, who: Name, armed: &Armed) {
+    let mut again = vec![Name::Gateway];
+    again.extend((who != Name::Gateway).then_some(who));
+    for name in &again {
+        system.kill(*name).await;
+    }
+    for name in &again {
+        system.spawn(*name, (*name == who).then(|| armed.clone()));
+    }
+    for name in again {
+        system.ready(name).await;
+    }
+}
+
 /// Kills `victim` at a moment of a step that `service` carries out, and checks what is left.
 async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Name) {
     let mut system = System::new().await;
@@ -207,18 +223,7 @@ async fn crash(work: Work, step: &str, service: Name, moment: Moment, victim: Na
             arrange_deleted(&client).await;
         }
         system.settled().await;
-        // With the gateway goes what it may still have to finish: that would meet the failpoint.
-        let mut again = vec![Name::Gateway];
-        again.extend((who != Name::Gateway).then_some(who));
-        for name in &again {
-            system.kill(*name).await;
-        }
-        for name in &again {
-            system.spawn(*name, (*name == who).then(|| armed.clone()));
-        }
-        for name in again {
-            system.ready(name).await;
-        }
+        arm(&mut system, who, &armed).await;
     } else {
         system.start_all(Some((who, armed))).await;
     }
