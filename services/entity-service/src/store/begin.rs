@@ -9,7 +9,7 @@ use synap_types::{BlobKey, EntityType, IdGenerator};
 use uuid::Uuid;
 
 use super::{
-    database::{BatchTransaction, Database, Job, OneByOne},
+    database::{BatchConnection, Database, Job, OneByOne, no_role},
     rows,
 };
 use crate::{
@@ -18,20 +18,11 @@ use crate::{
     error::Error,
 };
 
-/// A first attempt at each operation that nobody has begun: one round trip for the whole batch.
-/// Elements are taken by their place: `unnest` of so many arrays costs more than the INSERT.
+/// A first attempt at each operation that nobody has begun: a transaction of its own, for users who
+/// may be many (migration 0015).
 const BEGIN: &str = "
-    INSERT INTO write_operations
-        (user_id, request_id, kind, state, epoch, attempt_id, lease_until, fingerprint,
-         entity_type, extension, entity_id, blob_key, event_id, occurred_at, draft)
-    SELECT ($2::text[])[n], ($3::uuid[])[n], ($11::text[])[n], 'PENDING', 1, ($4::uuid[])[n],
-           clock_timestamp() + make_interval(secs => ($1::float8[])[n]), ($5::bytea[])[n],
-           ($6::text[])[n], ($7::text[])[n], ($8::uuid[])[n], ($9::text[])[n], ($10::uuid[])[n],
-           clock_timestamp(), ($12::text[])[n]::json
-    FROM generate_series(1, cardinality($3::uuid[])) AS n
-    ON CONFLICT (user_id, request_id) DO NOTHING
-    RETURNING user_id, request_id, occurred_at,
-        (SELECT phase FROM storage_phase WHERE only_row) AS phase";
+    SELECT user_id, request_id, occurred_at, phase
+    FROM synap_begin_operations($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// The operation as somebody has begun it.
 macro_rules! find {
@@ -80,13 +71,12 @@ struct Plan {
 impl Beginner {
     /// Begins a batch of different operations.
     pub(super) async fn begin_all(&self, jobs: Vec<Job<Intent>>) -> Vec<Result<Begun, Error>> {
-        let users = jobs.iter().map(|job| &job.work().operation.user);
-        let transaction = match self.database.for_users(users).await {
-            Ok(transaction) => transaction,
+        let connection = match self.database.batch().await {
+            Ok(connection) => connection,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         let batch = Job::run_all(jobs);
-        let mut fresh = match self.insert_all(transaction, &batch).await {
+        let mut fresh = match self.insert_all(connection, &batch).await {
             Ok(fresh) => fresh,
             Err(error) if error.is_database_away() => {
                 return batch.iter().map(|_| Err(error.clone())).collect();
@@ -107,11 +97,11 @@ impl Beginner {
 
     async fn insert_all(
         &self,
-        mut transaction: BatchTransaction,
+        mut connection: BatchConnection,
         batch: &[Intent],
     ) -> Result<HashMap<OperationId, Started>, Error> {
-        let fresh = self.insert(&mut transaction, batch).await?;
-        transaction.commit().await?;
+        let fresh = self.insert(&mut connection, batch).await?;
+        connection.keep();
         Ok(fresh)
     }
 
@@ -134,20 +124,21 @@ impl Beginner {
         let lease = |intent: &&Intent| self.times.lease(intent.lease).as_secs_f64();
         let key = |plan: &Plan| plan.key.as_ref().map(ToString::to_string);
         let rows = sqlx::query(BEGIN)
-            .bind(batch.iter().map(lease).collect::<Vec<_>>())
             .bind(column(|i| i.operation.user.as_str()))
             .bind(batch.iter().map(|i| i.operation.request).collect::<Vec<_>>())
+            .bind(column(|i| i.kind.name()))
             .bind(batch.iter().map(|i| i.attempt_id).collect::<Vec<_>>())
+            .bind(batch.iter().map(lease).collect::<Vec<_>>())
             .bind(fingerprints)
             .bind(column(|i| i.entity_type.as_str()))
             .bind(column(|i| i.kind.extension().unwrap_or_default()))
             .bind(plans.iter().map(|p| p.entity_id).collect::<Vec<_>>())
             .bind(plans.iter().map(key).collect::<Vec<_>>())
             .bind(plans.iter().map(|p| p.event_id).collect::<Vec<_>>())
-            .bind(column(|i| i.kind.name()))
             .bind(batch.iter().map(|i| i.draft.as_deref()).collect::<Vec<_>>())
             .fetch_all(connection)
-            .await?;
+            .await
+            .map_err(no_role)?;
 
         let mut inserted: HashMap<(String, Uuid), (DateTime<Utc>, Phase)> = HashMap::new();
         for row in rows {

@@ -8,7 +8,7 @@ use synap_proto::field::Violation;
 use uuid::Uuid;
 
 use super::{
-    database::{BatchTransaction, Database, Job, OneByOne},
+    database::{BatchConnection, Database, Job, OneByOne, PHASE_LOCK, no_role},
     rows,
 };
 use crate::{
@@ -17,71 +17,13 @@ use crate::{
     error::Error,
 };
 
-/// One statement is the transaction: each operation whose newest attempt this is becomes COMMITTED,
-/// and only those get their rows. An operation that is not in the answer has written nothing.
-/// A row can only name the key that its attempt was given: no row ever points at another's blob.
-///
-/// Elements are taken by their place: `unnest` of so many arrays costs more than an INSERT.
-/// The state is a parameter so that no plan reads the index of all open operations instead of
-/// asking for these by their primary key.
+/// The statement is the transaction, for users who may be many (migration 0015): each operation whose
+/// newest attempt this is becomes COMMITTED, and only those get their rows. An operation that is not
+/// in the answer has written nothing.
 const PIVOT: &str = "
-    WITH input AS (
-        SELECT ($2::text[])[n] AS user_id, ($3::uuid[])[n] AS request_id, ($4::int8[])[n] AS epoch,
-               ($5::text[])[n] AS phase, ($6::text[])[n] AS title, ($7::text[])[n] AS preview,
-               ($8::text[])[n] AS tags, ($9::text[])[n] AS file_url, ($10::text[])[n] AS file_path,
-               ($11::int8[])[n] AS file_size, ($12::text[])[n] AS file_type,
-               ($13::text[])[n] AS checksum, ($14::text[])[n] AS content_block,
-               ($15::text[])[n] AS event_type, ($16::text[])[n] AS event_data,
-               ($18::text[])[n] AS file_name, ($20::text[])[n] AS search_text
-        FROM unnest($19::int4[]) AS n
-    ),
-    pivot AS (
-        UPDATE write_operations o
-        SET state = 'COMMITTED', committed_epoch = o.epoch, entity_version = 1,
-            event_type = i.event_type, event_data = i.event_data::json,
-            lease_until = clock_timestamp() + make_interval(secs => $1),
-            updated_at = clock_timestamp()
-        FROM input i
-        WHERE o.user_id = i.user_id AND o.request_id = i.request_id
-          AND o.epoch = i.epoch AND o.state = $17 AND o.kind = 'create'
-          AND (i.file_path IS NULL OR i.file_path = o.blob_key)
-          AND i.phase = CASE o.entity_type WHEN 'file' THEN 'object_only'
-                        ELSE (SELECT phase FROM storage_phase WHERE only_row) END
-        RETURNING o.user_id, o.request_id, o.entity_id, o.entity_type, o.occurred_at, i.title,
-            i.preview, ARRAY(SELECT jsonb_array_elements_text(i.tags::jsonb)) AS tags,
-            i.file_url, i.file_path, i.file_size, i.file_type, i.checksum, i.file_name,
-            i.content_block, i.search_text
-    ),
-    entity AS (
-        INSERT INTO entities (id, user_id, type, title, preview, tags, version, created_at,
-                              updated_at, file_url, file_path, file_size, file_type, checksum,
-                              file_name)
-        SELECT entity_id, user_id, entity_type, title, preview, tags, 1, occurred_at,
-               occurred_at, file_url, file_path, file_size, file_type, checksum, file_name
-        FROM pivot
-    ),
-    revision AS (
-        INSERT INTO entity_revisions (entity_id, version, user_id, title, preview, tags, file_url,
-                                      file_path, file_size, file_type, checksum, file_name,
-                                      created_at)
-        SELECT entity_id, 1, user_id, title, preview, tags, file_url, file_path, file_size,
-               file_type, checksum, file_name, occurred_at
-        FROM pivot
-    ),
-    block AS (
-        INSERT INTO content_blocks (entity_id, user_id, content, content_type, mime_type, size_bytes,
-                                    checksum, uploaded_at, last_modified_at)
-        SELECT entity_id, user_id, content_block, 'markdown', 'text/markdown',
-               octet_length(content_block), checksum, occurred_at, occurred_at
-        FROM pivot WHERE content_block IS NOT NULL
-    ),
-    search AS (
-        INSERT INTO entity_search (entity_id, user_id, document)
-        SELECT entity_id, user_id, synap_search_document(user_id, title, search_text, tags,
-                                       (SELECT synap_search_language($21)))
-        FROM pivot WHERE search_text IS NOT NULL
-    )
-    SELECT user_id, request_id, entity_id, entity_type, occurred_at FROM pivot";
+    SELECT user_id, request_id, entity_id, entity_type, occurred_at
+    FROM synap_commit_creates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                              $17, $18, $19, $20, $21)";
 
 /// What stands in the way of a commit that did nothing.
 const FIND: &str = "
@@ -111,13 +53,12 @@ struct Written {
 impl Committer {
     /// Commits a batch of different operations.
     pub(super) async fn commit_all(&self, jobs: Vec<Job<Change>>) -> Vec<Result<Entity, Error>> {
-        let users = jobs.iter().map(|job| &job.work().attempt.operation.user);
-        let transaction = match self.database.pivot_for_users(users).await {
-            Ok(transaction) => transaction,
+        let connection = match self.database.batch().await {
+            Ok(connection) => connection,
             Err(error) => return jobs.iter().map(|_| Err(error.clone())).collect(),
         };
         let batch = Job::run_all(jobs);
-        let mut written = match self.write_all(transaction, &batch).await {
+        let mut written = match self.write_all(connection, &batch).await {
             Ok(written) => written,
             Err(error) if error.is_database_away() => {
                 return batch.iter().map(|_| Err(error.clone())).collect();
@@ -138,24 +79,24 @@ impl Committer {
 
     /// Commits one operation, whatever its size.
     pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
-        let mut transaction = self.database.pivot_for_user(&change.attempt.operation.user).await?;
-        let mut written = self.write(&mut transaction, std::slice::from_ref(&change)).await?;
+        let batch = std::slice::from_ref(&change);
+        let mut written = self.write_all(self.database.batch().await?, batch).await?;
         match written.remove(&change.attempt.operation) {
-            Some(written) => {
-                transaction.commit().await?;
-                Ok(written_entity(change, written))
+            Some(written) => Ok(written_entity(change, written)),
+            None => {
+                let user = &change.attempt.operation.user;
+                explain(&mut *self.database.for_user(user).await?, &change).await
             }
-            None => explain(&mut transaction, &change).await,
         }
     }
 
     async fn write_all(
         &self,
-        mut transaction: BatchTransaction,
+        mut connection: BatchConnection,
         batch: &[Change],
     ) -> Result<HashMap<OperationId, Written>, Error> {
-        let written = self.write(&mut transaction, batch).await?;
-        transaction.commit().await?;
+        let written = self.write(&mut connection, batch).await?;
+        connection.keep();
         Ok(written)
     }
 
@@ -180,7 +121,10 @@ impl Committer {
         let sizes: Vec<Option<i64>> =
             batch.iter().map(|c| c.create.file.as_ref().map(|file| file.size)).collect();
         let rows = sqlx::query(PIVOT)
+            .bind(PHASE_LOCK)
             .bind(self.times.event_lease_secs)
+            .bind(&*self.language)
+            .bind((1..).zip(&batch).map(|(place, _)| place).collect::<Vec<i32>>())
             .bind(text(|c| Some(c.attempt.operation.user.as_str())))
             .bind(batch.iter().map(|c| c.attempt.operation.request).collect::<Vec<_>>())
             .bind(batch.iter().map(|c| c.attempt.epoch).collect::<Vec<_>>())
@@ -193,16 +137,14 @@ impl Committer {
             .bind(sizes)
             .bind(file(|f| Some(&f.file_type)))
             .bind(file(|f| Some(&f.checksum)))
+            .bind(file(|f| f.name.as_deref()))
             .bind(text(|c| c.create.content_block.as_deref()))
+            .bind(text(|c| c.create.search_text.as_deref()))
             .bind(text(|c| Some(&c.event.event_type)))
             .bind(text(|c| Some(&c.event.data)))
-            .bind("PENDING")
-            .bind(file(|f| f.name.as_deref()))
-            .bind((1..).zip(&batch).map(|(place, _)| place).collect::<Vec<i32>>())
-            .bind(text(|c| c.create.search_text.as_deref()))
-            .bind(&*self.language)
             .fetch_all(connection)
-            .await?;
+            .await
+            .map_err(no_role)?;
 
         let mut by_id = HashMap::new();
         for row in rows {

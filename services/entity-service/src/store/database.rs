@@ -1,9 +1,10 @@
 //! Transactions: whose rows they may touch; given in time, or refused in time.
 //!
-//! There are two ways to the database. [`Database::for_user`] and its siblings begin a transaction
-//! as a role that row-level security applies to: it sees and writes the rows of its users, whatever
-//! a statement forgets. [`Database::across_users`] stays the owner of the tables, who sees all; it
-//! is for what belongs to nobody: recovery's queues, retention, the phase.
+//! There are three ways to the database. [`Database::for_user`] and its sibling begin a transaction
+//! as a role that row-level security applies to: it sees and writes the rows of its user, whatever a
+//! statement forgets. [`Database::batch`] is for the functions that do the same for several users in
+//! one round trip. [`Database::across_users`] stays the owner of the tables, who sees all; it is for
+//! what belongs to nobody: recovery's queues, retention, the phase.
 //!
 //! A caller may leave at any moment. What it has begun is rolled back then, and what it has
 //! committed stays.
@@ -33,47 +34,36 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// while to get there.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
-/// The first statement of every transaction for users. Its settings end with the transaction.
-macro_rules! prelude {
-    ($($setting:literal),+) => {
-        concat!("SELECT set_config('role', 'synap_entity', true)", $(", ", $setting),+)
-    };
-}
-const AS_USER: &str = prelude!("set_config('app.current_user_id', $1, true)");
-const AS_USERS: &str = prelude!("set_config('app.current_user_ids', $1::text[]::text, true)");
-const PIVOT_AS_USER: &str =
-    prelude!("set_config('app.current_user_id', $1, true)", "pg_advisory_xact_lock_shared($2)");
-const PIVOT_AS_USERS: &str = prelude!(
-    "set_config('app.current_user_ids', $1::text[]::text, true)",
-    "pg_advisory_xact_lock_shared($2)"
-);
+/// The first statement of every transaction for a user. Its settings end with the transaction.
+const AS_USER: &str = "SELECT set_config('role', 'synap_entity', true),
+                              set_config('app.current_user_id', $1, true)";
+const PIVOT_AS_USER: &str = "SELECT set_config('role', 'synap_entity', true),
+                                    set_config('app.current_user_id', $1, true),
+                                    pg_advisory_xact_lock_shared($2)";
 
 /// Held by every transaction that writes a body, from before it reads the storage phase until its
 /// end, and alone by whoever changes the phase: so none commits in a phase what it began in another.
 /// The number means nothing; it must only never change.
 pub(super) const PHASE_LOCK: i64 = 0x53_79_6e_61_70_50_68;
 
-/// A transaction for one or several users. Dropped without a commit it is rolled back, and nobody
-/// waits for that.
+/// A transaction for one user. Dropped without a commit it is rolled back, and nobody waits for that.
 pub(super) type UserTransaction = Transaction<'static, Postgres>;
 
-/// A transaction for a batch. Dropped without a commit it ends with its connection, so its batch
-/// must run to its end whoever leaves.
-pub(super) struct BatchTransaction {
+/// A connection for the one statement of a batch: a function of the database that is a whole
+/// transaction, its prelude included (migration 0015). Not for any other statement.
+pub(super) struct BatchConnection {
     connection: PoolConnection<Postgres>,
     kept: Arc<Kept>,
 }
 
-impl BatchTransaction {
-    /// Commits, and keeps the connection for the next batch.
-    pub(super) async fn commit(mut self) -> Result<(), Error> {
-        sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
+impl BatchConnection {
+    /// Keeps the connection for the next batch, once the statement has been answered.
+    pub(super) fn keep(self) {
         self.kept.keep(self.connection);
-        Ok(())
     }
 }
 
-impl Deref for BatchTransaction {
+impl Deref for BatchConnection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -81,7 +71,7 @@ impl Deref for BatchTransaction {
     }
 }
 
-impl DerefMut for BatchTransaction {
+impl DerefMut for BatchConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
@@ -112,43 +102,18 @@ impl Database {
         self.begin_with(sqlx::query(PIVOT_AS_USER).bind(user.as_str()).bind(PHASE_LOCK)).await
     }
 
-    /// A transaction that sees and writes the rows of these users: a batch.
-    pub(super) async fn for_users<'a>(
-        &self,
-        users: impl Iterator<Item = &'a UserId>,
-    ) -> Result<BatchTransaction, Error> {
-        self.begin_batch_with(sqlx::query(AS_USERS).bind(once_each(users))).await
-    }
-
-    /// As [`for_users`](Self::for_users), in a storage phase that does not change until its end.
-    pub(super) async fn pivot_for_users<'a>(
-        &self,
-        users: impl Iterator<Item = &'a UserId>,
-    ) -> Result<BatchTransaction, Error> {
-        let prelude = sqlx::query(PIVOT_AS_USERS).bind(once_each(users)).bind(PHASE_LOCK);
-        self.begin_batch_with(prelude).await
+    /// A connection for a batch, which says itself whose rows it may touch.
+    pub(super) async fn batch(&self) -> Result<BatchConnection, Error> {
+        let connection = match self.kept.take() {
+            Some(connection) => connection,
+            None => in_limit(self.pool.acquire()).await?,
+        };
+        Ok(BatchConnection { connection, kept: Arc::clone(&self.kept) })
     }
 
     /// A connection that sees the rows of all users, for single statements that serve none of them.
     pub(super) async fn across_users(&self) -> Result<PoolConnection<Postgres>, Error> {
         in_limit(self.pool.acquire()).await
-    }
-
-    async fn begin_batch_with(
-        &self,
-        prelude: Query<'_, Postgres, PgArguments>,
-    ) -> Result<BatchTransaction, Error> {
-        let begun = async {
-            let mut connection = match self.kept.take() {
-                Some(connection) => connection,
-                None => self.pool.acquire().await?,
-            };
-            sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-            Ok(BatchTransaction { connection, kept: Arc::clone(&self.kept) })
-        };
-        let mut transaction = in_limit(begun).await?;
-        prelude.execute(&mut *transaction).await.map_err(no_role)?;
-        Ok(transaction)
     }
 
     async fn begin_with(
@@ -175,9 +140,9 @@ impl Database {
     }
 }
 
-/// A prelude fails where there is no role to become: before its migration, or if that was done as
+/// Becoming the role fails where there is no role to become: before its migration, or if that was done as
 /// another user.
-fn no_role(cause: sqlx::Error) -> Error {
+pub(super) fn no_role(cause: sqlx::Error) -> Error {
     let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
     if matches!(code.as_deref(), Some("22023" | "42501")) {
         return Error::NoRole(Arc::new(cause));
@@ -191,13 +156,6 @@ async fn in_limit<T>(given: impl Future<Output = sqlx::Result<T>>) -> Result<T, 
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
     }
-}
-
-fn once_each<'a>(users: impl Iterator<Item = &'a UserId>) -> Vec<&'a str> {
-    let mut users: Vec<&str> = users.map(UserId::as_str).collect();
-    users.sort_unstable();
-    users.dedup();
-    users
 }
 
 fn acquire_limit() -> Duration {

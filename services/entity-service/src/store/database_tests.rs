@@ -46,6 +46,15 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
+/// A transaction as the functions of batches have it.
+async fn batch(wall: &Database, users: &[UserId]) -> UserTransaction {
+    let mut transaction = wall.begin_across_users().await.unwrap();
+    let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
+    let prelude = sqlx::query("SELECT synap_become($1)").bind(users);
+    prelude.execute(&mut *transaction).await.unwrap();
+    transaction
+}
+
 async fn counts(connection: &mut PgConnection) -> Vec<i64> {
     sqlx::query_scalar(COUNT).fetch_one(connection).await.unwrap()
 }
@@ -59,10 +68,10 @@ async fn a_query_that_forgets_its_filter_sees_the_rows_of_its_users() {
             assert_eq!(counts(&mut transaction).await, [rows; 5], "{id}");
         }
         let two = [user("ada"), user("eve"), user("nobody,\"{}")];
-        let mut transaction = wall.for_users(two.iter()).await.unwrap();
+        let mut transaction = batch(&wall, &two).await;
         assert_eq!(counts(&mut transaction).await, [4; 5]);
         drop(transaction);
-        let mut transaction = wall.for_users([].iter()).await.unwrap();
+        let mut transaction = batch(&wall, &[]).await;
         assert_eq!(counts(&mut transaction).await, [0; 5]);
     }
     assert_eq!(counts(&mut database.pool.acquire().await.unwrap()).await, [6; 5]);
@@ -74,7 +83,7 @@ async fn without_the_prelude_nothing_is_seen_whoever_had_the_connection_before()
     for before in [None, Some("ada")] {
         if let Some(before) = before {
             wall.for_user(&user(before)).await.unwrap().commit().await.unwrap();
-            wall.for_users([user(before)].iter()).await.unwrap().commit().await.unwrap();
+            batch(&wall, &[user(before)]).await.commit().await.unwrap();
         }
         let mut transaction = wall.begin_across_users().await.unwrap();
         sqlx::query("SET LOCAL ROLE synap_entity").execute(&mut *transaction).await.unwrap();

@@ -6,21 +6,14 @@ use std::time::Duration;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Store, rows};
+use super::{Store, database::no_role, rows};
 use crate::{
     domain::{Attempt, OperationId},
     error::Error,
 };
 
-/// Epochs are not compared: an appended event is appended, whoever did it. The state is a parameter
-/// so that no plan reads the index of all open operations instead of asking for these.
-const FINISH: &str = "
-    UPDATE write_operations o
-    SET state = 'DONE', updated_at = clock_timestamp()
-    FROM unnest($1::text[], $2::uuid[]) AS i (user_id, request_id)
-    WHERE o.user_id = i.user_id AND o.request_id = i.request_id AND o.state = $3";
-
-/// An end that is later already stays: two may hold the same attempt.
+/// An end that is later already stays: two may hold the same attempt. The state is a parameter so that
+/// no plan reads the index of all open operations instead of asking for this one.
 const EXTEND: &str = "
     UPDATE write_operations
     SET lease_until = greatest(lease_until, clock_timestamp() + make_interval(secs => $4))
@@ -48,15 +41,14 @@ impl Store {
         operations.sort_unstable_by(|a, b| rows::lock_order(a, b));
         let users: Vec<&str> = operations.iter().map(|id| id.user.as_str()).collect();
         let requests: Vec<Uuid> = operations.iter().map(|id| id.request).collect();
-        let owners = operations.iter().map(|id| &id.user);
-        let mut transaction = self.database.for_users(owners).await?;
-        sqlx::query(FINISH)
+        let mut connection = self.database.batch().await?;
+        sqlx::query("SELECT synap_finish_operations($1, $2)")
             .bind(users)
             .bind(requests)
-            .bind("COMMITTED")
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
+            .execute(&mut *connection)
+            .await
+            .map_err(no_role)?;
+        connection.keep();
         Ok(())
     }
 
