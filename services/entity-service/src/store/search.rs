@@ -25,10 +25,13 @@ const SEARCH: &str = "
 
 /// Bold, as Markdown has it: a snippet is text, not HTML.
 const SNIPPETS: &str = "
-    SELECT ts_headline(l, coalesce(body, ''), synap_search_query($2, l),
+    WITH asked AS MATERIALIZED (
+        SELECT l, synap_search_query($2, l) AS words FROM synap_search_language($3) AS l
+    )
+    SELECT ts_headline(l, coalesce(body, ''), words,
                        'StartSel=\"**\", StopSel=\"**\", FragmentDelimiter=\" … \", \
                         MaxFragments=2, MinWords=8, MaxWords=24, ShortWord=0')
-    FROM synap_search_language($3) AS l, unnest($1::text[]) WITH ORDINALITY AS t (body, place)
+    FROM asked, unnest($1::text[]) WITH ORDINALITY AS t (body, place)
     ORDER BY place";
 
 impl Store {

@@ -44,6 +44,37 @@ async fn words_are_found_in_the_forms_of_the_configured_language() {
     }
 }
 
+/// Documents hold stems: "running" is "run", "theory" is "theori", and "the" is nothing.
+#[tokio::test]
+async fn a_beginning_finds_what_has_a_form_that_begins_so() {
+    let (_database, running) = service(&[]).await;
+    let note =
+        running.api.written("ada", "Running the organization: onyx, theory, don't be happy").await;
+    let other = running.api.written("ada", "An onion's orchestra, a rune, Häuser").await;
+    for (query, expected) in [
+        ("run*", &[&note, &other][..]),
+        ("runn* RUNNIN* running*", &[&note]),
+        ("ony*", &[&note]),
+        ("the*", &[&note]),
+        ("theor* theory*", &[&note]),
+        ("organi* organiza* organization* organizations*", &[&note]),
+        ("hap* happ* happi* happy* happine*", &[&note]),
+        ("oni* rune* häus*", &[&other]),
+        ("org* -onyx*", &[]),
+        ("or* -runn*", &[&other]),
+        ("x*y or onio* the -theor* or the", &[&other]),
+        ("the or an or ony*", &[&note]),
+        ("runway*", &[]),
+        ("\"run*\"", &[&note]),
+    ] {
+        let mut found = running.api.found("ada", query).await;
+        let mut expected: Vec<_> = expected.iter().map(|id| (*id).clone()).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{query}");
+    }
+}
+
 /// A change of title and tags keeps the words of a body that is in no table.
 #[tokio::test]
 async fn a_document_can_get_another_title_and_keep_its_body() {
