@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Listing, Period, Position};
-pub use search::{Hit, Rank, Search};
+pub use search::{Hit, Rank, Search, Walked};
 pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
 
 /// Names one write: ids of one user never meet another's.

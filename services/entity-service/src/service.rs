@@ -1,6 +1,6 @@
 //! All the wiring of entity-service, in one place.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     grpc::{Entities, Operations, Storage},
+    maintenance,
     store::Store,
 };
 
@@ -25,10 +26,6 @@ pub const MIGRATION_TABLE: &str = "_entity_migrations";
 
 /// Room for a body of 16 MiB and what surrounds it.
 const MAX_MESSAGE_BYTES: usize = 20 * 1024 * 1024;
-
-/// How often old operations are forgotten, and how many at once.
-const FORGET_INTERVAL: Duration = Duration::from_mins(10);
-const FORGET_BATCH: i64 = 1000;
 
 /// entity-service, with its port open.
 pub struct Service {
@@ -113,24 +110,7 @@ impl Service {
         };
         tokio::select! {
             outcome = work => outcome,
-            () = forget_forever(&store) => unreachable!("forgetting has no end"),
-        }
-    }
-}
-
-/// Forgets old operations, a few at a time, for ever.
-async fn forget_forever(store: &Store) {
-    loop {
-        tokio::time::sleep(FORGET_INTERVAL).await;
-        loop {
-            match store.forget_operations(FORGET_BATCH).await {
-                Ok(forgotten) if forgotten == FORGET_BATCH.unsigned_abs() => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "old operations stay");
-                    break;
-                }
-            }
+            () = maintenance::run(&store, ready) => unreachable!("maintenance has no end"),
         }
     }
 }

@@ -37,3 +37,12 @@ pub struct Hit {
     /// How well it fits.
     pub score: f32,
 }
+
+/// How far a walk along all entities came that writes missing search documents.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Walked {
+    /// The last entity that was looked at; `None` at the end.
+    pub last: Option<Uuid>,
+    /// Documents that were written.
+    pub filled: u64,
+}

@@ -4,6 +4,7 @@
 mod begin;
 mod commit;
 mod database;
+mod documents;
 mod edit;
 mod entities;
 mod list;

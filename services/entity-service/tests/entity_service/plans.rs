@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use synap_entity_service::{
     domain::{
         Act, Attempt, Begun, Change, Edit, EntityDraft, EventDraft, Intent, Kind, Listing,
-        OperationId, Period, Phase, Position, Update,
+        OperationId, Period, Phase, Position, Rank, Search, Update,
     },
     store::Store,
 };
@@ -65,7 +65,7 @@ fn change(attempt: &Attempt) -> Change {
 /// Everything that can be done to a note that is there.
 async fn edit(store: &Store, id: Uuid) -> Vec<OperationId> {
     let user = UserId::parse("ada").unwrap();
-    let update = Update { title: Some("t".to_owned()), tags: None, body: None };
+    let update = Update { title: Some("onyx".to_owned()), tags: None, body: None };
     let mut operations = Vec::new();
     for (kind, act) in [
         (Kind::Update { entity_id: id, extension: None }, Act::Update(Box::new(update))),
@@ -116,9 +116,21 @@ async fn round(store: &Store) {
     store.forget_operations(100).await.unwrap();
 }
 
-/// A page of a list, the first and the next. A search reads all of the user's matches.
+/// A page of a list, the first and the next; the same of a search for what few notes have.
 async fn find(store: &Store) {
     let user = UserId::parse("ada").unwrap();
+    let mut search = Search {
+        user: user.clone(),
+        entity_type: EntityType::note(),
+        typed: "onyx".to_owned(),
+        limit: 1,
+        after: None,
+    };
+    let first = store.search(&search).await.unwrap();
+    search.after = first.last().map(|last| Rank { score: last.score, id: last.entity.id });
+    let next = store.search(&search).await.unwrap();
+    assert!(first.len() == 1 && next.len() == 1 && first[0].entity.id != next[0].entity.id);
+
     let mut listing = Listing {
         user,
         entity_type: EntityType::note(),
@@ -183,7 +195,7 @@ async fn reads(pool: &PgPool) -> (Vec<(String, i64)>, i64) {
     let entries = sqlx::query_scalar(
         "SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes
          WHERE relname IN ('write_operations', 'blob_gc', 'entities', 'content_blocks',
-                           'entity_revisions')",
+                           'entity_revisions', 'entity_search')",
     )
     .fetch_one(&mut *connection)
     .await

@@ -1,25 +1,29 @@
-//! The storage phase changes while notes are written.
+//! The storage phase changes while notes are written, changed and deleted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use crate::support::{Client, Name, System, eventually};
+use crate::support::{Client, Name, System, eventually, refusal::assert_status};
 use futures::{StreamExt as _, future::join_all, stream};
-use synap_proto::entity::{
-    SetStoragePhaseRequest,
-    StoragePhase::{self, DualWrite, Legacy, LegacyDropped, ObjectOnly, ObjectPrimary},
-    storage_service_client::StorageServiceClient,
+use synap_proto::{
+    entity::{
+        SetStoragePhaseRequest,
+        StoragePhase::{self, DualWrite, Legacy, LegacyDropped, ObjectOnly, ObjectPrimary},
+        storage_service_client::StorageServiceClient,
+    },
+    reason,
 };
+use tonic::Code;
 
 const WRITERS: usize = 50;
 const CHANGES: usize = 100;
-/// Notes that are written in each phase at least.
-const NOTES_A_PHASE: usize = 5;
+/// Writes that are acknowledged in each phase at least.
+const WRITES_A_PHASE: usize = 5;
 
 /// From one end to the other and back.
 const WAY: [StoragePhase; 8] = [
@@ -41,66 +45,101 @@ impl System {
     }
 }
 
-/// How many bodies are where.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
-struct Bodies {
-    notes: i64,
-    in_store: i64,
-    in_blocks: i64,
+/// Where the newest body of a note is.
+#[derive(Debug, PartialEq, sqlx::FromRow)]
+struct Body {
+    id: String,
+    /// That brought the body; a deletion brings none.
+    version: i32,
+    in_store: bool,
+    in_block: bool,
 }
 
-async fn bodies(system: &System) -> Bodies {
+/// Of every note. A body of these is short, so it is its own preview. What a later phase writes
+/// leaves an older body of the note in its block.
+async fn bodies(system: &System) -> Vec<Body> {
     sqlx::query_as(
-        "SELECT count(*) AS notes, count(file_path) AS in_store,
-                (SELECT count(*) FROM content_blocks) AS in_blocks
-         FROM entities",
+        "SELECT DISTINCT ON (r.entity_id) r.entity_id::text AS id, r.version,
+                r.file_path IS NOT NULL AS in_store, (b.content = r.preview) IS TRUE AS in_block
+         FROM entity_revisions r
+         JOIN write_operations o ON o.entity_id = r.entity_id AND o.entity_version = r.version
+         LEFT JOIN content_blocks b ON b.entity_id = r.entity_id
+         WHERE o.kind IN ('create', 'update')
+         ORDER BY r.entity_id, r.version DESC",
     )
-    .fetch_one(&system.database.pool)
+    .fetch_all(&system.database.pool)
     .await
     .unwrap()
 }
 
-/// What has been acknowledged: the texts by user and id.
+/// A note as it was acknowledged last.
+#[derive(Default)]
+struct Note {
+    text: String,
+    deleted: bool,
+}
+
+/// What has been acknowledged, by user and id.
 #[derive(Default)]
 struct Acknowledged {
-    notes: Mutex<BTreeMap<(usize, String), String>>,
+    notes: Mutex<BTreeMap<(usize, String), Note>>,
     count: AtomicUsize,
     stop: AtomicBool,
 }
 
+/// Writes two notes, changes the newer and deletes the oldest, again and again. Nobody hears of the
+/// phase, however often it changes under a write.
 async fn write_on(client: Client, writer: usize, acknowledged: &Acknowledged) {
+    let mut live = VecDeque::new();
     for number in 0.. {
         if acknowledged.stop.load(Ordering::Relaxed) {
             break;
         }
-        let text = format!("Note {number} of writer {writer}, and what a note says besides.");
-        // Nobody hears of the phase, however often it changes under a write.
-        let (note, _) = client.create(&text, "").await.unwrap();
-        acknowledged.notes.lock().unwrap().insert((writer, note.id), text);
+        let text = format!("Text {number} of writer {writer}, and what a note says besides.");
+        let (id, text) = match number % 4 {
+            2 => {
+                let id: &String = live.back().unwrap();
+                (client.rewrite(id, &text).await.unwrap().id, Some(text))
+            }
+            3 => {
+                let id = live.pop_front().unwrap();
+                (client.delete(&id, "", "").await.unwrap().0.id, None)
+            }
+            _ => {
+                let id = client.create(&text, "").await.unwrap().0.id;
+                live.push_back(id.clone());
+                (id, Some(text))
+            }
+        };
+        let mut notes = acknowledged.notes.lock().unwrap();
+        let note = notes.entry((writer, id)).or_default();
+        match text {
+            Some(text) => note.text = text,
+            None => note.deleted = true,
+        }
         acknowledged.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Changes the phase again and again. Between two changes every note that becomes one must be where
+/// Changes the phase again and again. Between two changes every body that a note gets must be where
 /// that phase puts it: what an earlier phase has begun must not come true any more.
 async fn change_on(system: &System, acknowledged: &Acknowledged) {
     let way = WAY.iter().cycle();
     for (&phase, &next) in way.clone().zip(way.skip(1)).take(CHANGES) {
         let before = bodies(system).await;
-        let enough = acknowledged.count.load(Ordering::Relaxed) + NOTES_A_PHASE;
-        eventually("notes in every phase", || async {
+        let enough = acknowledged.count.load(Ordering::Relaxed) + WRITES_A_PHASE;
+        eventually("writes in every phase", || async {
             acknowledged.count.load(Ordering::Relaxed) >= enough
         })
         .await;
-        let after = bodies(system).await;
-        let notes = after.notes - before.notes;
-        let expected = match phase {
-            Legacy => (0, notes),
-            ObjectOnly | LegacyDropped => (notes, 0),
-            _ => (notes, notes),
-        };
-        let found = (after.in_store - before.in_store, after.in_blocks - before.in_blocks);
-        assert_eq!(found, expected, "of {notes} notes written in {phase:?}");
+        let known: HashSet<_> = before.iter().map(|body| (&body.id, body.version)).collect();
+        for body in bodies(system).await {
+            if !known.contains(&(&body.id, body.version)) {
+                let blocks = !matches!(phase, ObjectOnly | LegacyDropped);
+                let found = (body.in_store, body.in_block);
+                assert_eq!(found, (phase != Legacy, blocks), "{body:?} written in {phase:?}");
+            }
+        }
         system.change_phase(phase, next).await;
     }
     acknowledged.stop.store(true, Ordering::Relaxed);
@@ -116,19 +155,25 @@ async fn fifty_writers_lose_nothing_while_the_phase_changes_a_hundred_times() {
 
     system.settled().await;
     let notes = acknowledged.notes.into_inner().unwrap();
-    let total = bodies(&system).await.notes;
-    assert_eq!(usize::try_from(total).unwrap(), notes.len(), "what nobody was told of is gone");
-    let named: Vec<String> =
-        sqlx::query_scalar("SELECT file_path FROM entities WHERE file_path IS NOT NULL")
-            .fetch_all(&system.database.pool)
-            .await
-            .unwrap();
+    assert_eq!(bodies(&system).await.len(), notes.len(), "what nobody was told of is gone");
+    let named: Vec<String> = sqlx::query_scalar(
+        "SELECT file_path FROM entities WHERE file_path IS NOT NULL
+         UNION SELECT file_path FROM entity_revisions WHERE file_path IS NOT NULL",
+    )
+    .fetch_all(&system.database.pool)
+    .await
+    .unwrap();
     let stored: BTreeSet<String> = system.blobs().into_keys().collect();
     assert_eq!(stored, named.into_iter().collect(), "blobs are those that rows name");
 
-    let reads = stream::iter(notes).map(|((writer, id), text)| async move {
-        let read = client(writer).get(&id).await.unwrap();
-        assert_eq!(read.content, text);
+    let reads = stream::iter(notes).map(|((writer, id), note)| async move {
+        let client = client(writer);
+        if note.deleted {
+            let gone = client.get(&id).await.unwrap_err();
+            assert_status(&gone, Code::NotFound, reason::NOT_FOUND);
+            client.undelete(&id, "", "").await.unwrap();
+        }
+        assert_eq!(client.get(&id).await.unwrap().content, note.text);
     });
     reads.buffer_unordered(16).collect::<()>().await;
 }

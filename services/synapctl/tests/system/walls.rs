@@ -18,7 +18,7 @@ use synap_proto::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use self::owner::{AT_ONCE, NOTES, Owner, all, ids_of, pdf_upload};
+use self::owner::{AT_ONCE, NOTES, Owner, Seen, all, ids_of, pdf_upload};
 use crate::support::{
     System,
     files::put,
@@ -68,29 +68,37 @@ impl Stranger<'_> {
         }
     }
 
+    /// The owner sees what the owner saw, and nothing of what is kept has changed.
+    async fn assert_unchanged(&self, before: (Seen, BTreeSet<String>), system: &System) {
+        let changed = &before.1 ^ &self.owner.has(system).await;
+        assert_eq!(changed, BTreeSet::new(), "was there, or is there now");
+        assert_eq!(self.owner.sees().await, before.0);
+    }
+
     async fn with_ids(&self) {
         let client = &self.me.client;
         let ids = || ids_of(&self.owner.notes);
-        let some = || ids().step_by(10);
         let named = |id: &str| Note {
             id: id.to_owned(),
             content: "mine now".to_owned(),
             ..Note::default()
         };
         let etag = &self.owner.notes[1].etag;
-        self.is_blind("GetNote", ids(), async |id| client.get(id).await).await;
-        self.is_blind("GetNote", some(), async |id| client.get_at(id, 1).await).await;
-        self.is_blind("ListNoteRevisions", some(), async |id| client.revisions(id, 0).await).await;
-        self.is_blind("GetNoteHistory", some(), async |id| client.history(id, 0).await).await;
-        self.is_blind("UpdateNote", some(), async |id| client.update(named(id), &[], "").await)
-            .await;
-        self.is_blind("DeleteNote", some(), async |id| client.delete(id, "", "").await).await;
-        self.is_blind("DeleteNote", some(), async |id| client.delete(id, etag, "").await).await;
-        let deleted = std::iter::once(self.owner.deleted.id.as_str());
-        self.is_blind("UndeleteNote", some().chain(deleted), async |id| {
-            client.undelete(id, "", "").await
+        // Each id one way, every other in another form.
+        let other = |id: &str| id.ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']);
+        self.is_blind("GetNote", ids(), async |id| {
+            if other(id) { client.get_at(id, 1).await } else { client.get(id).await }
         })
         .await;
+        self.is_blind("ListNoteRevisions", ids(), async |id| client.revisions(id, 0).await).await;
+        self.is_blind("GetNoteHistory", ids(), async |id| client.history(id, 0).await).await;
+        self.is_blind("UpdateNote", ids(), async |id| client.update(named(id), &[], "").await)
+            .await;
+        self.is_blind("DeleteNote", ids(), async |id| {
+            client.delete(id, if other(id) { etag } else { "" }, "").await
+        })
+        .await;
+        self.is_blind("UndeleteNote", ids(), async |id| client.undelete(id, "", "").await).await;
 
         let file = || std::iter::once(self.owner.file.id.as_str());
         self.is_blind("GetFile", file(), async |id| client.get_file(id).await).await;
@@ -101,20 +109,30 @@ impl Stranger<'_> {
             client.files().create_download_url(client.request(request)).await
         })
         .await;
-        let upload = std::iter::once(self.owner.upload.upload_id.as_str());
-        self.is_blind("CompleteUpload", upload, async |id| client.complete(id).await).await;
+        let uploads = std::iter::once(&self.owner.upload.upload_id).chain(&self.owner.request_ids);
+        let uploads = uploads.map(String::as_str);
+        self.is_blind("CompleteUpload", uploads, async |id| client.complete(id).await).await;
     }
 
     /// Etags of the owner's are of no version of anything of mine.
     async fn with_etags(&self) {
         let client = &self.me.client;
-        for (mine, theirs) in self.me.notes.iter().zip(&self.owner.notes).skip(1).take(20) {
-            let change = Note { content: "changed".to_owned(), ..seen(mine) };
-            let change = Note { etag: theirs.etag.clone(), ..change };
-            assert_etag(&client.update(change, &[], "").await.unwrap_err(), &mine.etag);
-            let refused = client.delete(&mine.id, &theirs.etag, "").await.unwrap_err();
-            assert_etag(&refused, &mine.etag);
-        }
+        let refused = async |(n, (mine, theirs)): (usize, (&Note, &Note))| {
+            let refused = if n % 2 == 0 {
+                let change = Note { content: "changed".to_owned(), ..seen(mine) };
+                client.update(Note { etag: theirs.etag.clone(), ..change }, &[], "").await
+            } else {
+                client.delete(&mine.id, &theirs.etag, "").await
+            };
+            assert_etag(&refused.unwrap_err(), &mine.etag);
+        };
+        // The first has been changed since, the last is deleted.
+        let notes = self.me.notes.iter().zip(&self.owner.notes).take(NOTES - 1).skip(1);
+        stream::iter(notes.enumerate())
+            .map(refused)
+            .buffer_unordered(AT_ONCE)
+            .collect::<()>()
+            .await;
         let (mine, theirs) = (&self.me.deleted, &self.owner.deleted);
         let refused = client.undelete(&mine.id, &theirs.etag, "").await.unwrap_err();
         assert_etag(&refused, &mine.etag);
@@ -180,26 +198,39 @@ impl Stranger<'_> {
     async fn with_request_ids(&self) {
         let client = &self.me.client;
         let ids = &self.owner.request_ids;
-        let mut fresh = Vec::new();
-        for id in &ids[..20] {
-            let (note, _) = client.create("mine", id).await.unwrap();
-            self.check_silent("CreateNote", &note);
-            assert!(ids_of(&self.owner.notes).all(|theirs| theirs != note.id));
-            fresh.push(note);
-        }
-        let note = &fresh[0];
-        let change = Note { content: "mine still".to_owned(), ..seen(note) };
-        let (updated, _) = client.update(change, &[], &ids[20]).await.unwrap();
-        let (deleted, _) = client.delete(&note.id, &updated.etag, &ids[21]).await.unwrap();
-        let (undeleted, _) = client.undelete(&note.id, &deleted.etag, &ids[22]).await.unwrap();
-        assert_eq!(undeleted.version, 4);
-        self.check_silent("UndeleteNote", &(updated, deleted, undeleted));
+        let fresh = all(stream::iter(&ids[..300]).map(|id| async {
+            let (note, _) = client.create("mine", id).await?;
+            Ok(note)
+        }))
+        .await;
+        self.check_silent("CreateNote", &fresh);
+        let theirs: BTreeSet<_> = ids_of(&self.owner.notes).collect();
+        assert!(ids_of(&fresh).all(|id| !theirs.contains(id)));
+        assert!(fresh.iter().all(|note| note.user_id == self.me.name));
+        // The same notes are changed, deleted and undeleted, each under an id of its own.
+        let [update, delete, undelete] = [300..350, 350..400, 400..450].map(|range| &ids[range]);
+        let edited = all(stream::iter(fresh.iter().zip(update).zip(delete).zip(undelete)).map(
+            async |(((note, update), delete), undelete)| {
+                let change = Note { content: "mine still".to_owned(), ..seen(note) };
+                let (updated, _) = client.update(change, &[], update).await?;
+                let (deleted, _) = client.delete(&note.id, &updated.etag, delete).await?;
+                let (undeleted, _) = client.undelete(&note.id, &deleted.etag, undelete).await?;
+                assert_eq!(undeleted.version, 4);
+                Ok([updated, deleted, undeleted])
+            },
+        ))
+        .await;
+        self.check_silent("UndeleteNote", &edited);
 
-        let (metadata, body) = pdf_upload(&ids[23], "mine");
-        let (file, _) = client.upload(metadata, &body).await.unwrap();
-        assert_ne!(file.id, self.owner.file.id);
-        let (gone, _) = client.delete_file(&file.id, &file.etag, &ids[24]).await.unwrap();
-        self.check_silent("UploadFile", &(file, gone));
+        let files = all(stream::iter(ids[450..].chunks(2)).map(async |pair| {
+            let (metadata, body) = pdf_upload(&pair[0], "mine");
+            let (file, _) = client.upload(metadata, &body).await?;
+            let (gone, _) = client.delete_file(&file.id, &file.etag, &pair[1]).await?;
+            assert_ne!(file.id, self.owner.file.id);
+            Ok([file, gone])
+        }))
+        .await;
+        self.check_silent("UploadFile", &files);
         // The same upload as the owner has begun, and yet another one.
         let (metadata, body) = pdf_upload(&self.owner.upload.upload_id, "mine");
         let url = client.upload_url(metadata).await.unwrap();
@@ -208,10 +239,6 @@ impl Stranger<'_> {
         assert!(put(&url, body).await.is_success());
         let (file, _) = client.complete(&url.upload_id).await.unwrap();
         self.check_silent("CompleteUpload", &file);
-        assert!(fresh.iter().all(|note| note.user_id == self.me.name));
-        let delete = stream::iter(ids_of(&fresh)).map(|id| client.delete(id, "", ""));
-        all(delete).await;
-        client.delete_file(&file.id, "", "").await.unwrap();
     }
 }
 
@@ -223,16 +250,17 @@ async fn nothing_of_another_user_can_be_seen_or_changed() {
     let called = RefCell::default();
     for (me, owner) in [(&eve, &ada), (&ada, &eve)] {
         let stranger = Stranger { me, owner, called: &called };
-        let before = owner.sees().await;
+        let before = (owner.sees().await, owner.has(&system).await);
         stranger.with_ids().await;
         stranger.with_etags().await;
         stranger.with_page_tokens().await;
-        assert_eq!(owner.sees().await, before);
+        stranger.assert_unchanged(before, &system).await;
     }
     for (me, owner) in [(&eve, &ada), (&ada, &eve)] {
-        let before = owner.sees().await;
-        Stranger { me, owner, called: &called }.with_request_ids().await;
-        assert_eq!(owner.sees().await, before);
+        let before = (owner.sees().await, owner.has(&system).await);
+        let stranger = Stranger { me, owner, called: &called };
+        stranger.with_request_ids().await;
+        stranger.assert_unchanged(before, &system).await;
     }
     for owner in [&ada, &eve] {
         assert!(put(&owner.upload, pdf_upload("", "").1).await.is_success());

@@ -27,9 +27,9 @@ const SEARCH: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
            e.file_size, e.file_type, e.checksum, e.file_name, e.version, e.created_at,
            e.updated_at, e.deleted_at, f.score
-    FROM synap_search($2, synap_search_language('english'), 'note', 2000, NULL, NULL, $3) f
-    JOIN entities e ON e.id = f.entity_id
-    WHERE e.user_id = $1
+    FROM synap_search($2, synap_search_language('english'), 'note', 2000, NULL, NULL, $3) f,
+         LATERAL (SELECT * FROM entities WHERE id = f.entity_id AND (user_id = $1) IS TRUE
+                  OFFSET 0) AS e
     ORDER BY f.score DESC, f.entity_id DESC";
 
 pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result<()> {

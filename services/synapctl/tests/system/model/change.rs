@@ -6,9 +6,8 @@ use synap_proto::gateway::Note;
 /// A version that no note has: the etag is another note's.
 pub const FOREIGN: usize = usize::MAX;
 
-/// Words that no rule of English makes the same; nor are their first three letters another word's
-/// form, as `ony*` is `oni*` to it, and finds no onyx.
-pub const WORDS: [&str; 40] = [
+/// Words that no rule of English makes the same, nor any that begin as one of them.
+pub const WORDS: [&str; 41] = [
     "anchor",
     "basalt",
     "cactus",
@@ -49,6 +48,7 @@ pub const WORDS: [&str; 40] = [
     "lichen",
     "marble",
     "opal",
+    "onyx",
 ];
 
 /// A change; `seen` is the version whose etag is sent along.

@@ -1,5 +1,7 @@
 //! Files of every kind, and calls that bring and fetch them.
 
+use std::time::Duration;
+
 use futures::{Stream, StreamExt as _, stream};
 use synap_proto::gateway::{
     CompleteUploadRequest, CreateUploadUrlRequest, CreateUploadUrlResponse, DeleteFileRequest,
@@ -86,14 +88,26 @@ impl Client {
         metadata: FileMetadata,
         body: &[u8],
     ) -> Result<(File, bool), Status> {
-        self.upload_stream(stream::iter(messages(metadata, body))).await
+        // Not everything that is built for tests brings more than 4 MiB a second.
+        let limit = SOON + Duration::from_secs(body.len() as u64 / (4 * 1024 * 1024));
+        self.upload_within(limit, stream::iter(messages(metadata, body))).await
     }
 
     pub async fn upload_stream(
         &self,
         messages: impl Stream<Item = UploadFileRequest> + Send + 'static,
     ) -> Result<(File, bool), Status> {
-        let answer = self.files().upload_file(self.request(messages)).await?.into_inner();
+        self.upload_within(SOON, messages).await
+    }
+
+    async fn upload_within(
+        &self,
+        limit: Duration,
+        messages: impl Stream<Item = UploadFileRequest> + Send + 'static,
+    ) -> Result<(File, bool), Status> {
+        let mut request = self.request(messages);
+        request.set_timeout(limit);
+        let answer = self.files().upload_file(request).await?.into_inner();
         Ok((answer.file.unwrap(), answer.event_pending))
     }
 

@@ -1,5 +1,7 @@
 //! A user who has something of everything.
 
+use std::collections::BTreeSet;
+
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::{
     entity::{EntityVector, UpsertVectorsRequest, entity_service_client::EntityServiceClient},
@@ -13,7 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::support::{
-    Client, Name, System,
+    Client, Name, System, eventually,
     files::{metadata, pdf},
 };
 
@@ -92,6 +94,33 @@ impl Owner {
         let mut entities = EntityServiceClient::new(system.channel(Name::Entity));
         entities.upsert_vectors(upsert).await.unwrap();
         Self { name, client, secret, notes, request_ids, deleted, file, upload, vector }
+    }
+
+    /// All that is kept of the owner: the rows of every table and the bodies in the store.
+    pub async fn has(&self, system: &System) -> BTreeSet<String> {
+        let appended = || async {
+            let waiting = "SELECT count(*) FROM write_operations WHERE state = 'COMMITTED'";
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&system.database.pool).await.unwrap()
+                == 0
+        };
+        eventually("every event is appended", appended).await;
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT 'entity ' || t::text FROM entities t WHERE user_id = $1
+             UNION ALL SELECT 'revision ' || t::text FROM entity_revisions t WHERE user_id = $1
+             UNION ALL SELECT 'block ' || t::text FROM content_blocks t WHERE user_id = $1
+             UNION ALL SELECT 'vector ' || t::text FROM entity_vectors t WHERE user_id = $1
+             UNION ALL SELECT 'words ' || t::text FROM entity_search t WHERE user_id = $1
+             UNION ALL SELECT 'write ' || t::text FROM write_operations t WHERE user_id = $1
+             UNION ALL SELECT 'event ' || t::text FROM event_store.events t WHERE user_id = $1",
+        )
+        .bind(self.name)
+        .fetch_all(&system.database.pool)
+        .await
+        .unwrap();
+        let prefix = format!("users/{}/", self.name);
+        let bodies = system.blobs().into_iter().filter(|(key, _)| key.starts_with(&prefix));
+        let bodies = bodies.map(|(key, body)| format!("body {key} {}", Checksum::of(&body)));
+        rows.into_iter().chain(bodies).collect()
     }
 
     pub fn list() -> ListNotesRequest {

@@ -1,0 +1,85 @@
+//! What entity-service does unasked, in small steps: old operations are forgotten, and search
+//! documents are written for what is older than they are. Every replica does it; none has to.
+
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::store::Store;
+
+/// How often old operations are forgotten, and how many at once.
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+const FORGET_BATCH: i64 = 1000;
+
+/// How often all entities are looked at for a missing document, and how many at once. The first
+/// walk does it; a later one finds what a replica of an older release has written meanwhile.
+const WALK_INTERVAL: Duration = Duration::from_hours(6);
+const WALK_BATCH: i64 = 100;
+
+/// How often a database is asked whether it is there and migrated.
+const READY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For ever.
+pub(crate) async fn run<Ready>(store: &Store, ready: impl Fn() -> Ready)
+where
+    Ready: Future<Output = bool>,
+{
+    let filling = async {
+        while !ready().await {
+            tokio::time::sleep(READY_INTERVAL).await;
+        }
+        fill_documents_forever(store).await;
+    };
+    tokio::join!(forget_operations_forever(store), filling);
+}
+
+async fn forget_operations_forever(store: &Store) {
+    loop {
+        tokio::time::sleep(FORGET_INTERVAL).await;
+        loop {
+            match store.forget_operations(FORGET_BATCH).await {
+                Ok(forgotten) if forgotten == FORGET_BATCH.unsigned_abs() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn Error, "old operations stay");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn fill_documents_forever(store: &Store) {
+    let written = synap_telemetry::metrics::meter()
+        .u64_counter("synap.search.fills")
+        .with_unit("{document}")
+        .with_description("Search documents written for entities that had none")
+        .build();
+    loop {
+        let (mut last, mut count) = (Some(Uuid::nil()), 0);
+        while let Some(after) = last {
+            let began = Instant::now();
+            match store.fill_documents(after, WALK_BATCH).await {
+                Ok(walked) => {
+                    last = walked.last;
+                    count += walked.filled;
+                    written.add(walked.filled, &[]);
+                }
+                // The next walk begins anew, and finds what is done.
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn Error, "search documents stay missing");
+                    last = None;
+                }
+            }
+            // Others have the database for half of the time at least.
+            tokio::time::sleep(began.elapsed()).await;
+        }
+        if count > 0 {
+            tracing::info!(count, "search documents written for what had none");
+        }
+        tokio::time::sleep(WALK_INTERVAL).await;
+    }
+}
