@@ -81,13 +81,11 @@ impl Committer {
     pub(super) async fn commit_alone(&self, change: Change) -> Result<Entity, Error> {
         let batch = std::slice::from_ref(&change);
         let mut written = self.write_all(self.database.batch().await?, batch).await?;
-        match written.remove(&change.attempt.operation) {
-            Some(written) => Ok(written_entity(change, written)),
-            None => {
-                let user = &change.attempt.operation.user;
-                explain(&mut *self.database.for_user(user).await?, &change).await
-            }
+        if let Some(written) = written.remove(&change.attempt.operation) {
+            return Ok(written_entity(change, written));
         }
+        let user = &change.attempt.operation.user;
+        explain(&mut *self.database.for_user(user).await?, &change).await
     }
 
     async fn write_all(

@@ -36,7 +36,7 @@ pub(super) async fn bench(args: CreateNoteArgs) -> anyhow::Result<Exit> {
         "--concurrency is 1 to 1024, --seconds at least 1"
     );
     let system = BenchSystem::start().await?;
-    let floor = Floor::start(&system).await?;
+    let floor = Floor::start(&system.database, system.directory.path()).await?;
     let body = text(args.bytes);
     let time = Duration::from_secs(args.seconds);
 

@@ -1,42 +1,41 @@
 //! The floor: the same work straight to the same stores. One process, no gRPC, no protocol.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use object_store::{
-    ObjectStore as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem, path::Path,
+    ObjectStore as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
+    path::Path as ObjectPath,
 };
 use sqlx::PgPool;
-use synap_postgres::PoolOptions;
+use synap_postgres::{PoolOptions, Provided};
 use synap_types::{Checksum, IdGenerator as _, SystemIds};
 
-use super::{
-    load::Done,
-    system::{BenchSystem, migrate},
-};
+use super::{load::Done, system::migrate};
 
 /// As many connections as the entity and event services have together.
 const CONNECTIONS: u32 = 16;
 
 /// The stores, opened directly.
+#[derive(Clone)]
 pub(super) struct Floor {
-    pool: PgPool,
-    store: Arc<LocalFileSystem>,
+    pub(super) pool: PgPool,
+    pub(super) store: Arc<LocalFileSystem>,
 }
 
 impl Floor {
     /// A database of its own on the system's PostgreSQL, with the same tables and indexes, and a
     /// directory of its own beside the system's.
-    pub(super) async fn start(system: &BenchSystem) -> anyhow::Result<Self> {
+    pub(super) async fn start(database: &Provided, directory: &Path) -> anyhow::Result<Self> {
         let own = PoolOptions { max_connections: 1, ..PoolOptions::new("bench") };
-        let admin = synap_postgres::connect_pool(system.database.url(), &own)?;
+        let admin = synap_postgres::connect_pool(database.url(), &own)?;
         sqlx::query("CREATE DATABASE floor").execute(&admin).await?;
         admin.close().await;
-        let url = system.database.url_of("floor").context("the database is not our own")?;
+        let url = database.url_of("floor").context("the database is not our own")?;
         migrate(&url).await?;
         let options = PoolOptions { max_connections: CONNECTIONS, ..PoolOptions::new("floor") };
         let pool = synap_postgres::connect_pool(&url, &options)?;
-        let directory = system.directory.path().join("floor-blobs");
+        let directory = directory.join("floor-blobs");
         std::fs::create_dir(&directory)?;
         let store = Arc::new(LocalFileSystem::new_with_prefix(directory)?.with_fsync(true));
         Ok(Self { pool, store })
@@ -52,7 +51,7 @@ impl Floor {
     }
 }
 
-async fn create_note(
+pub(super) async fn create_note(
     pool: PgPool,
     store: Arc<LocalFileSystem>,
     body: String,
@@ -64,7 +63,7 @@ async fn create_note(
 
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     store
-        .put_opts(&Path::parse(&key)?, PutPayload::from(body.clone().into_bytes()), options)
+        .put_opts(&ObjectPath::parse(&key)?, PutPayload::from(body.clone().into_bytes()), options)
         .await?;
 
     let mut transaction = pool.begin().await?;

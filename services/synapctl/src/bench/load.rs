@@ -13,10 +13,10 @@ use tokio::{sync::Barrier, task::JoinSet};
 pub(super) type Done = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// Connections are made and statements prepared before anything counts.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// Slices that each side's time is cut into: the two take turns, so that a machine whose speed
 /// drifts does not favour one of them.
-const SLICES: u32 = 5;
+pub(super) const SLICES: u32 = 5;
 
 /// Latencies of everything that was done, and how long it took in all.
 #[derive(Debug, Default)]
@@ -26,6 +26,16 @@ pub(super) struct Measured {
 }
 
 impl Measured {
+    /// What somebody else has timed.
+    pub(super) fn of(latencies: Vec<Duration>, elapsed: Duration) -> Self {
+        Self { latencies, elapsed }
+    }
+
+    /// How long it took in all.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
     /// Adds another slice of the same load.
     pub(super) fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
@@ -71,7 +81,7 @@ where
 
 /// Runs `operation` on `workers` tasks for a time. The first failure ends the benchmark: a figure
 /// that counts failures is none.
-async fn run<F>(
+pub(super) async fn run<F>(
     workers: usize,
     time: Duration,
     operation: impl Fn(usize) -> F + Send + Sync + 'static,

@@ -12,7 +12,9 @@ mod idle;
 mod listing;
 mod listing_notes;
 mod load;
+mod notes;
 mod process;
+mod processes;
 mod report;
 mod search;
 mod stores;
@@ -38,6 +40,9 @@ enum What {
     Blobs(blobs::BlobsArgs),
     /// ListBlobs, against a listing by the object store itself.
     Listing(listing::ListingArgs),
+    /// Reads, writes and searches side by side, over many notes of many users, against the same done
+    /// straight to the stores.
+    Notes(notes::NotesArgs),
     /// ListNotes: the first page and the last one, against the same SQL.
     ListingNotes(listing_notes::ListingNotesArgs),
     /// Searches by words and vectors, against the same SQL; recall; vectors in their own table.
@@ -54,6 +59,7 @@ pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
         What::CreateNote(args) => create_note::bench(args).await,
         What::Blobs(args) => blobs::bench(args).await,
         What::Listing(args) => listing::bench(args).await,
+        What::Notes(args) => notes::bench(args).await,
         What::ListingNotes(args) => listing_notes::bench(args).await,
         What::Search(args) => search::bench(args).await,
         What::Stream(args) => stream::bench(args).await,

@@ -2,7 +2,7 @@
 
 mod tables;
 mod vectors;
-mod words;
+pub(super) mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -111,14 +111,14 @@ impl Bench {
 
 /// Takes turns among the things that are asked for.
 #[derive(Clone)]
-struct Turns<T>(Arc<(Vec<T>, std::sync::atomic::AtomicUsize)>);
+pub(super) struct Turns<T>(Arc<(Vec<T>, std::sync::atomic::AtomicUsize)>);
 
 impl<T: Clone> Turns<T> {
-    fn new(all: Vec<T>) -> Self {
+    pub(super) fn new(all: Vec<T>) -> Self {
         Self(Arc::new((all, 0.into())))
     }
 
-    fn next(&self) -> T {
+    pub(super) fn next(&self) -> T {
         let turn = self.0.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.0.0[turn % self.0.0.len()].clone()
     }

@@ -5,31 +5,19 @@ mod paths;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::Args;
-use synap_auth::Secret;
-use synap_postgres::{ProvideOptions, Provided};
-use synap_rpc::Channel;
-use tempfile::TempDir;
-use tokio::time::Instant;
-
 use self::{
     body::Body,
     paths::{Direct, Gateway},
 };
 use super::{
-    process,
-    report::{self, Line, Memory, Side, Subject},
+    processes::Processes,
+    report::{self, Line, Side, Subject},
     stores::StoreKind,
-    system::{bearer, migrate},
+    system::bearer,
 };
-use crate::{
-    cli::Exit,
-    up::{Plan, StartedAlone},
-};
+use crate::cli::Exit;
+use clap::Args;
 
-/// How long a service may take to start.
-const START_LIMIT: Duration = Duration::from_mins(1);
 /// The services that bytes flow through.
 const IN_THE_WAY: [&str; 2] = ["gateway", "content-service"];
 
@@ -80,11 +68,11 @@ pub(super) async fn bench(args: StreamArgs) -> anyhow::Result<Exit> {
     let mut times = Times::default();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        let watched = system.watch()?;
+        let watched = system.watch(&IN_THE_WAY)?;
         let (id, time) = gateway.upload(&body).await?;
         times.upload.push(time);
         up = watched.peaks(up)?;
-        let watched = system.watch()?;
+        let watched = system.watch(&IN_THE_WAY)?;
         times.download.push(gateway.download(&id, &body).await?);
         down = watched.peaks(down)?;
         gateway.delete(&id).await?;
@@ -135,85 +123,4 @@ fn side(bytes: u64, mut times: Vec<Duration>) -> Side {
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 bytes")]
     let mib = bytes as f64 / (1024.0 * 1024.0);
     Side { throughput: mib / median, p50_ms: median * 1e3, p99_ms: slowest * 1e3 }
-}
-
-/// Every service as a process of its own.
-struct Processes {
-    services: Vec<StartedAlone>,
-    database: Provided,
-    directory: TempDir,
-    secret: Secret,
-}
-
-impl Processes {
-    async fn start(store: StoreKind) -> anyhow::Result<Self> {
-        // Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
-        let directory = tempfile::Builder::new().prefix(".synap-bench-").tempdir_in(".")?;
-        let options = ProvideOptions::new(directory.path().join("postgres"));
-        let database = synap_postgres::provide(options, |line| eprintln!("{line}")).await?;
-        migrate(database.url()).await?;
-        let secret = Secret::new("a secret of a benchmark that nobody else uses");
-        let plan = Plan::on_free_ports(directory.path(), database.url(), &secret)?;
-        let mut services = Vec::new();
-        for start in plan.with_blob_store(store.name()).starts()? {
-            let service = start()?;
-            let channel = Channel::connect(service.name, &format!("http://{}", service.address))?;
-            let begun = Instant::now();
-            while !channel.is_ready().await {
-                anyhow::ensure!(begun.elapsed() < START_LIMIT, "{} is not ready", service.name);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            services.push(service);
-        }
-        Ok(Self { services, database, directory, secret })
-    }
-
-    fn service(&self, name: &str) -> anyhow::Result<&StartedAlone> {
-        let found = self.services.iter().find(|service| service.name == name);
-        found.with_context(|| format!("{name} was not started"))
-    }
-
-    fn address(&self, name: &str) -> anyhow::Result<std::net::SocketAddr> {
-        Ok(self.service(name)?.address)
-    }
-
-    /// Forgets what the services held at most, and what they hold now.
-    fn watch(&self) -> anyhow::Result<Watched<'_>> {
-        let mut before = Vec::new();
-        for name in IN_THE_WAY {
-            let pid = self.service(name)?.pid()?;
-            process::forget_peak(pid)?;
-            before.push(process::memory(pid)?.now_mib);
-        }
-        Ok(Watched { processes: self, before })
-    }
-
-    async fn stop(self) {
-        let Self { services, database, .. } = self;
-        drop(services);
-        database.stop().await;
-    }
-}
-
-struct Watched<'a> {
-    processes: &'a Processes,
-    before: Vec<f64>,
-}
-
-impl Watched<'_> {
-    /// What was held at most since, or in a round before if that was more.
-    fn peaks(self, rounds_before: Vec<Memory>) -> anyhow::Result<Vec<Memory>> {
-        let mut peaks = Vec::new();
-        for (process, before_mib) in IN_THE_WAY.into_iter().zip(self.before) {
-            let pid = self.processes.service(process)?.pid()?;
-            let peak_mib = process::memory(pid)?.peak_mib;
-            peaks.push(Memory { process, before_mib, peak_mib });
-        }
-        for (peak, before) in peaks.iter_mut().zip(rounds_before) {
-            if before.peak_mib > peak.peak_mib {
-                *peak = before;
-            }
-        }
-        Ok(peaks)
-    }
 }

@@ -110,7 +110,8 @@ pub(super) fn bearer(secret: &Secret) -> anyhow::Result<AsciiMetadataValue> {
     bearer_of(secret, BenchSystem::USER)
 }
 
-fn bearer_of(secret: &Secret, user: &str) -> anyhow::Result<AsciiMetadataValue> {
+/// The `authorization` of a user.
+pub(super) fn bearer_of(secret: &Secret, user: &str) -> anyhow::Result<AsciiMetadataValue> {
     let user = UserId::parse(user).context("a user of the benchmark")?;
     let token = synap_auth::issue_hs256(secret, &user, Duration::from_hours(24), &SystemClock);
     Ok(format!("Bearer {token}").parse()?)

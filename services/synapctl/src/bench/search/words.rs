@@ -43,7 +43,7 @@ pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result
 
     let floor = {
         let (pool, searches) = (bench.pool.clone(), searches.clone());
-        move |_| -> Done { Box::pin(directly(pool.clone(), searches.next())) }
+        move |_| -> Done { Box::pin(directly(pool.clone(), BenchSystem::USER, searches.next())) }
     };
     let of_service = {
         let searches = searches.clone();
@@ -97,7 +97,7 @@ async fn write(system: &BenchSystem, texts: &[String], count: usize) -> anyhow::
 }
 
 /// Two words of a note each: what somebody would look for who remembers it.
-fn searches(texts: &[String]) -> Vec<String> {
+pub(in crate::bench) fn searches(texts: &[String]) -> Vec<String> {
     let of_text = |text: &String| {
         let is_word = |word: &&str| word.len() > 4 && word.bytes().all(|b| b.is_ascii_lowercase());
         let words: Vec<&str> = text.split_whitespace().filter(is_word).collect();
@@ -108,18 +108,23 @@ fn searches(texts: &[String]) -> Vec<String> {
     texts.iter().step_by(step).filter_map(of_text).collect()
 }
 
-async fn directly(pool: PgPool, query: String) -> anyhow::Result<()> {
+/// The newest matches of a user, by the SQL that entity-service runs.
+pub(in crate::bench) async fn directly(
+    pool: PgPool,
+    user: &str,
+    query: String,
+) -> anyhow::Result<()> {
     let (first, other) = query.split_once(' ').unwrap_or((&query, &query));
     let mut transaction = pool.begin().await?;
     sqlx::query(
         "SELECT set_config('role', 'synap_entity', true),
                 set_config('app.current_user_id', $1, true)",
     )
-    .bind(BenchSystem::USER)
+    .bind(user)
     .execute(&mut *transaction)
     .await?;
     sqlx::query(SEARCH)
-        .bind(BenchSystem::USER)
+        .bind(user)
         .bind(format!("'{first}' & '{other}'"))
         .bind(i64::from(LIMIT))
         .fetch_all(&mut *transaction)
