@@ -10,11 +10,12 @@ use synap_proto::gateway::{
     DownloadFileRequest, FileMetadata, UploadFileRequest, file_service_client::FileServiceClient,
 };
 use synap_rpc::Channel;
-use synap_types::{IdGenerator as _, SystemIds};
+use synap_types::{BlobKey, EntityType, IdGenerator as _, SystemIds, UserId};
 use tokio::time::Instant;
 use tonic::{Request, metadata::AsciiMetadataValue};
 
 use super::body::{Body, CONTENT_TYPE};
+use crate::bench::system::BenchSystem;
 
 /// How long one file may take.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -114,6 +115,13 @@ impl Gateway {
         self.stub.clone().delete_file(self.request(request)).await?;
         Ok(())
     }
+}
+
+/// Where the services keep the benchmark's file with this id.
+pub(super) fn of_file(id: &str) -> anyhow::Result<Path> {
+    let user = UserId::parse(BenchSystem::USER)?;
+    let key = BlobKey::build(&user, &EntityType::file(), id, "pdf")?;
+    Ok(Path::parse(key.as_str())?)
 }
 
 fn metadata(body: &Body) -> anyhow::Result<FileMetadata> {
