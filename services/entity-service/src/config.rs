@@ -98,12 +98,12 @@ pub struct SearchArgs {
     #[arg(long = "search-language", env = "SEARCH_LANGUAGE", default_value = "english")]
     pub language: String,
     /// A user with at most so many vectors of a model gets all of them compared. That is exact,
-    /// and takes about 2 µs a vector; the index takes some 15 ms, and may miss one in a hundred.
+    /// and takes about 2 µs a vector; the index takes some 20 ms, and may miss one in a hundred.
     #[arg(long, env = "EXACT_VECTORS", default_value_t = 20_000)]
     pub exact_vectors: u32,
     /// Candidates that the index keeps while it looks for the nearest: more find more of them, and
     /// take longer.
-    #[arg(long = "vector-ef-search", env = "VECTOR_EF_SEARCH", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long = "vector-ef-search", env = "VECTOR_EF_SEARCH", default_value_t = 600, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub ef_search: u16,
 }
 

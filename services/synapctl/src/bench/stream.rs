@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use self::{
     body::Body,
-    paths::{Direct, Gateway},
+    paths::{Beside, Direct, Gateway},
 };
 use super::{
     processes::Processes,
@@ -66,8 +66,7 @@ pub(super) async fn bench(args: StreamArgs) -> anyhow::Result<Exit> {
     let system = Processes::start(args.store).await?;
     let gateway = Gateway::connect(system.address("gateway")?, bearer(&system.secret)?)?;
     let direct = Direct { store: args.store.open(&system.directory.path().join("floor"))? };
-    // The services' own objects, read without them.
-    let beside = Direct { store: args.store.open(&system.directory.path().join("blobs"))? };
+    let beside = Beside::open(args.store, &system.directory.path().join("blobs"))?;
 
     let mut times = Times::default();
     let (mut up, mut down) = (Vec::new(), Vec::new());

@@ -76,8 +76,8 @@ async fn make(pool: &PgPool, rows: usize) -> anyhow::Result<Vec<(Uuid, String)>>
     let mut connection = pool.acquire().await?.detach();
     sqlx::raw_sql(
         "INSERT INTO bench_wide
-         SELECT n.*, (SELECT array_agg(random() - 0.5 + 0 * n.version)::vector
-                      FROM generate_series(1, 1536))
+         SELECT n.*, (SELECT array_agg(random() - 0.5)::vector
+                      FROM generate_series(1, 1536 + 0 * n.version))
          FROM bench_narrow n;
          SET maintenance_work_mem = '2GB';
          CREATE INDEX ON bench_wide USING hnsw (embedding vector_cosine_ops);",

@@ -154,7 +154,7 @@ async fn directly(
     if !few {
         sqlx::query(
             "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),
-                    set_config('hnsw.ef_search', '400', true),
+                    set_config('hnsw.ef_search', '600', true),
                     set_config('hnsw.max_scan_tuples', '2147483647', true),
                     set_config('hnsw.scan_mem_multiplier', '32', true),
                     set_config('enable_sort', 'off', true)",

@@ -1,10 +1,16 @@
 //! The ways that a file can take.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, net::SocketAddr, path::Path as Directory, sync::Arc, time::Duration,
+};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, stream};
-use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart, path::Path};
+use object_store::{
+    ObjectStore, ObjectStoreExt as _, WriteMultipart, aws::AmazonS3, path::Path,
+    signer::Signer as _,
+};
+use reqwest::Method;
 use synap_proto::gateway::{
     CompleteUploadRequest, CreateDownloadUrlRequest, CreateUploadUrlRequest, DeleteFileRequest,
     DownloadFileRequest, FileMetadata, UploadFileRequest, file_service_client::FileServiceClient,
@@ -14,8 +20,11 @@ use synap_types::{BlobKey, EntityType, IdGenerator as _, SystemIds, UserId};
 use tokio::time::Instant;
 use tonic::{Request, metadata::AsciiMetadataValue};
 
-use super::body::{Body, CONTENT_TYPE};
-use crate::bench::system::BenchSystem;
+use super::body::{Body, CONTENT_TYPE, Comparison};
+use crate::bench::{
+    stores::{self, StoreKind},
+    system::BenchSystem,
+};
 
 /// How long one file may take.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -96,17 +105,12 @@ impl Gateway {
     }
 
     pub(super) async fn download_by_url(&self, id: &str, body: &Body) -> anyhow::Result<Duration> {
-        let mut comparison = body.comparison();
+        let comparison = body.comparison();
         let begun = Instant::now();
         let request = CreateDownloadUrlRequest { id: id.to_owned(), expires_in: None };
         let request = self.request(request);
         let signed = self.stub.clone().create_download_url(request).await?.into_inner();
-        let mut chunks =
-            self.http.get(&signed.url).send().await?.error_for_status()?.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            comparison.next(&chunk?)?;
-        }
-        comparison.end()?;
+        get(&self.http, &signed.url, comparison).await?;
         Ok(begun.elapsed())
     }
 
@@ -132,6 +136,48 @@ fn metadata(body: &Body) -> anyhow::Result<FileMetadata> {
         checksum: body.checksum().to_string(),
         ..FileMetadata::default()
     })
+}
+
+/// Reads what a URL is of.
+async fn get(
+    http: &reqwest::Client,
+    url: &str,
+    mut comparison: Comparison<'_>,
+) -> anyhow::Result<()> {
+    let mut chunks = http.get(url).send().await?.error_for_status()?.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        comparison.next(&chunk?)?;
+    }
+    comparison.end()
+}
+
+/// The services' own objects, read without them: from the directory, or by a URL that the store's
+/// own client has signed, with the HTTP client that the services' URLs are read with.
+pub(super) enum Beside {
+    Local(Direct),
+    S3 { store: AmazonS3, http: reqwest::Client },
+}
+
+impl Beside {
+    pub(super) fn open(kind: StoreKind, directory: &Directory) -> anyhow::Result<Self> {
+        Ok(match kind {
+            StoreKind::Local => Self::Local(Direct { store: kind.open(directory)? }),
+            StoreKind::S3 => Self::S3 { store: stores::s3()?, http: reqwest::Client::new() },
+        })
+    }
+
+    pub(super) async fn download(&self, path: &Path, body: &Body) -> anyhow::Result<Duration> {
+        match self {
+            Self::Local(direct) => direct.download(path, body).await,
+            Self::S3 { store, http } => {
+                let comparison = body.comparison();
+                let begun = Instant::now();
+                let url = store.signed_url(Method::GET, path, LIMIT).await?;
+                get(http, url.as_str(), comparison).await?;
+                Ok(begun.elapsed())
+            }
+        }
+    }
 }
 
 /// The store itself.
