@@ -169,7 +169,7 @@ async fn measure(
         of_system.add(load::run(concurrency, slice, system.does()).await?);
         of_floor.add(load::run(concurrency, slice, floor.does()).await?);
     }
-    let mut memory = watched.peaks(Vec::new())?;
+    let memory = watched.peaks(Vec::new())?;
 
     let (notes, users) = (args.notes, args.users);
     let by_kind = Kind::ALL.into_iter().zip(system.take()).zip(floor.take());
@@ -186,7 +186,7 @@ async fn measure(
     report::print_title(args.json, &format!("all of them, over {users} users"));
     let subject = Subject { store: "local", operation: "all", bytes: 0, rows: Some(notes) };
     report::Line::new(concurrency, of_system.into(), of_floor.into())
-        .about(subject, std::mem::take(&mut memory))
+        .about(subject, memory)
         .print(args.json)
 }
 
