@@ -1,6 +1,10 @@
 //! All the wiring of entity-service, in one place.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
@@ -19,7 +23,26 @@ use crate::{
 };
 
 /// entity-service's migrations: `migrations/entity`.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/entity");
+pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    synap_postgres::migrator!("../../../migrations/entity":
+        "0001_v02_tables.sql",
+        "0002_write_protocol.sql",
+        "0003_files.sql",
+        "0004_operation_kinds.sql",
+        "0005_events_in_order.sql",
+        "0006_walls.sql",
+        "0007_repairs.sql",
+        "0008_edit_kinds.sql",
+        "0009_purge.sql",
+        "0010_listing.sql",
+        "0011_search.sql",
+        "0012_vector_key.sql",
+        "0013_vector_versions.sql",
+        "0014_vectors_of_user.sql",
+        "0015_batches.sql",
+        "0016_search_beginnings.sql",
+    )
+});
 
 /// Where it is recorded which of them are applied.
 pub const MIGRATION_TABLE: &str = "_entity_migrations";

@@ -1,6 +1,6 @@
 //! The parts put together: port, pool, migrations, server.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::LazyLock, time::Duration};
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_postgres::{InvalidUrl, MigrateError, PoolOptions, is_transient};
@@ -13,7 +13,9 @@ use crate::{Config, config::DatabaseUrl, grpc::EventApi, store::Store};
 const NAME: &str = "event-service";
 
 /// What `migrations/event` brings the database to.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/event");
+pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(
+    || synap_postgres::migrator!("../../../migrations/event": "0001_event_store.sql"),
+);
 
 /// The table of applied migrations, in the schema that the connection uses first.
 pub const MIGRATION_TABLE: &str = "_event_migrations";

@@ -13,6 +13,7 @@
 //!    [`constraint_name`], are the same whoever runs the server.
 
 mod cluster;
+mod compiled;
 mod error;
 mod external;
 mod group_commit;
@@ -28,6 +29,7 @@ mod version;
 mod watchdog;
 mod wheel;
 
+pub use compiled::migrator;
 pub use error::{constraint_name, is_transient};
 pub use group_commit::{GroupCommit, GroupCommitOptions, Rejected};
 pub use installed::Search;

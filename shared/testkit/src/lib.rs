@@ -2,6 +2,7 @@
 //! loses things, real processes.
 
 pub mod faults;
+pub mod migrations;
 pub mod ports;
 pub mod postgres;
 pub mod s3;

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use synap_entity_service::{MIGRATION_TABLE, MIGRATOR};
-use synap_testkit::postgres::TestServer;
+use synap_testkit::{migrations::assert_compiled_in, postgres::TestServer};
 use url::Url;
 
 use crate::support::{
@@ -30,6 +30,13 @@ pub(crate) async fn schema(pool: &PgPool) -> Vec<String> {
          ORDER BY line",
     );
     rows.fetch_all(pool).await.unwrap().iter().map(|row| row.get("line")).collect()
+}
+
+/// Which also says that their checksums are those that are in every database.
+#[tokio::test]
+async fn all_files_are_compiled_in_as_they_are() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations/entity");
+    assert_compiled_in(&MIGRATOR, folder).await;
 }
 
 #[tokio::test]

@@ -418,7 +418,7 @@ pub(crate) fn assert_invalid<T: std::fmt::Debug>(answer: Answer<T>, field: &str)
 }
 
 /// How many rows each table has.
-#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rows {
     pub(crate) entities: i64,
     pub(crate) content_blocks: i64,
@@ -426,6 +426,14 @@ pub(crate) struct Rows {
     pub(crate) write_operations: i64,
     pub(crate) blob_gc: i64,
 }
+
+synap_postgres::from_row!(Rows {
+    entities,
+    content_blocks,
+    entity_revisions,
+    write_operations,
+    blob_gc,
+});
 
 pub(crate) async fn rows(pool: &PgPool) -> Rows {
     let counts = "SELECT (SELECT count(*) FROM entities) AS entities,
@@ -437,7 +445,7 @@ pub(crate) async fn rows(pool: &PgPool) -> Rows {
 }
 
 /// A row of write_operations.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OperationRow {
     pub(crate) state: String,
     pub(crate) epoch: i64,
@@ -448,6 +456,16 @@ pub(crate) struct OperationRow {
     /// Seconds between the last change and the end of the lease.
     pub(crate) lease: f64,
 }
+
+synap_postgres::from_row!(OperationRow {
+    state,
+    epoch,
+    committed_epoch,
+    attempts,
+    event_type,
+    event_data,
+    lease,
+});
 
 pub(crate) async fn operation(pool: &PgPool, operation: Option<&pb::OperationRef>) -> OperationRow {
     let operation = operation.unwrap();

@@ -118,7 +118,7 @@ impl NewEvent {
 }
 
 /// An event as stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct StoredEvent {
     pub(crate) event_id: Uuid,
     pub(crate) aggregate_type: String,
@@ -135,6 +135,23 @@ pub(crate) struct StoredEvent {
     pub(crate) xid: i64,
     pub(crate) pos: i64,
 }
+
+synap_postgres::from_row!(StoredEvent {
+    event_id,
+    aggregate_type,
+    aggregate_id,
+    version,
+    event_type,
+    user_id,
+    occurred_at,
+    data,
+    metadata,
+    causation_id,
+    correlation_id,
+    source,
+    xid,
+    pos,
+});
 
 #[cfg(test)]
 mod tests {

@@ -221,7 +221,6 @@ async fn append_first(
 }
 
 /// What `append.sql` says about one append.
-#[derive(sqlx::FromRow)]
 struct Row {
     /// Appended now, up to this version.
     last_version: Option<i64>,
@@ -234,6 +233,8 @@ struct Row {
     /// One of them, with another body if there is such.
     other: Option<Uuid>,
 }
+
+synap_postgres::from_row!(Row { last_version, known, repeated, base, other });
 
 /// Runs the statement and finds out why what was not appended was not.
 async fn attempt(

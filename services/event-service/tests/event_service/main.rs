@@ -6,6 +6,7 @@
 mod append;
 mod harness;
 mod idempotency;
+mod migrations;
 mod operation;
 mod order;
 mod outage;

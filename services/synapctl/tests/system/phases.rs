@@ -46,7 +46,7 @@ impl System {
 }
 
 /// Where the newest body of a note is.
-#[derive(Debug, PartialEq, sqlx::FromRow)]
+#[derive(Debug, PartialEq)]
 struct Body {
     id: String,
     /// That brought the body; a deletion brings none.
@@ -54,6 +54,8 @@ struct Body {
     in_store: bool,
     in_block: bool,
 }
+
+synap_postgres::from_row!(Body { id, version, in_store, in_block });
 
 /// Of every note. A body of these is short, so it is its own preview. What a later phase writes
 /// leaves an older body of the note in its block.

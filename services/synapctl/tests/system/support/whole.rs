@@ -15,7 +15,6 @@ pub struct Kept {
     pub version: i32,
 }
 
-#[derive(sqlx::FromRow)]
 struct EntityRow {
     id: String,
     user_id: String,
@@ -26,7 +25,8 @@ struct EntityRow {
     block: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
+synap_postgres::from_row!(EntityRow { id, user_id, kind, version, file_path, deleted, block });
+
 struct RevisionRow {
     id: String,
     version: i32,
@@ -36,13 +36,16 @@ struct RevisionRow {
     deleted: bool,
 }
 
-#[derive(sqlx::FromRow)]
+synap_postgres::from_row!(RevisionRow { id, version, file_path, checksum, file_size, deleted });
+
 struct EventRow {
     id: String,
     kind: String,
     version: i32,
     data: Value,
 }
+
+synap_postgres::from_row!(EventRow { id, kind, version, data });
 
 /// What the events of one entity make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
