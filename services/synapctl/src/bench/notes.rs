@@ -1,6 +1,7 @@
 //! `bench notes`.
 
 mod floor;
+mod kind;
 mod system;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 
 use clap::Args;
 
-use self::{floor::Straight, system::Gateway};
+use self::{floor::Straight, kind::Kind, system::Gateway};
 use super::{
     corpus,
     load::{self, Done, Measured},
@@ -48,38 +49,6 @@ pub struct NotesArgs {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-}
-
-/// One kind of call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Get,
-    Create,
-    Update,
-    Search,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Get, Self::Create, Self::Update, Self::Search];
-
-    /// The kind of the call with this number: 70, 15, 10 and 5 of a hundred.
-    fn of(call: usize) -> Self {
-        match call % 20 {
-            0..14 => Self::Get,
-            14..17 => Self::Create,
-            17..19 => Self::Update,
-            _ => Self::Search,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Search => "search",
-        }
-    }
 }
 
 /// One of the two that are compared.
@@ -188,15 +157,4 @@ async fn measure(
     report::Line::new(concurrency, of_system.into(), of_floor.into())
         .about(subject, memory)
         .print(args.json)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_hundred_calls_seventy_read() {
-        let of = |kind| (0..100).filter(|call| Kind::of(7_919 * call) == kind).count();
-        assert_eq!(Kind::ALL.map(of), [70, 15, 10, 5]);
-    }
 }

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod bench;
 mod crash_matrix;
 mod damage;
 mod edge;
