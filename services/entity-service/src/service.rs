@@ -41,6 +41,8 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0014_vectors_of_user.sql",
         "0015_batches.sql",
         "0016_search_beginnings.sql",
+        "0017_inline_documents.sql",
+        "0018_search_few_vectors.sql",
     )
 });
 

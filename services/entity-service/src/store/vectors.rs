@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 
 use pgvector::Vector;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{
+    PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use synap_types::UserId;
 use uuid::Uuid;
 
-use super::{Store, rows};
+use super::{Store, database::no_role, rows};
 use crate::{
     domain::{Hit, VectorSearch, Vectors},
     error::Error,
@@ -30,27 +34,18 @@ const INSERT: &str = "
     SELECT $1, $2, $3, $4, ($5::int4[])[n], ($6::vector[])[n]
     FROM generate_series(1, cardinality($5::int4[])) AS n";
 
-/// More than the limit need not be counted.
-const COUNT: &str = "
-    SELECT count(*) FROM (SELECT FROM entity_vectors WHERE user_id = $1 AND embedding_model = $2
-                          LIMIT $3) AS few";
-
-/// Every vector of the user is compared: no index can order by a sum. Whether its entity counts is
-/// asked from the nearest on, until there are enough.
-const EXACT: &str = "
-    SELECT v.entity_id, v.distance
-    FROM (SELECT entity_id, (embedding <=> $3) + 0 AS distance FROM entity_vectors
-          WHERE user_id = $1 AND embedding_model = $2 AND embedding IS NOT NULL
-          ORDER BY distance) AS v
-    JOIN entities e ON e.id = v.entity_id
-    WHERE (e.user_id = $1 AND e.type = $4 AND e.deleted_at IS NULL) IS TRUE
-    ORDER BY v.distance
-    LIMIT $5";
+/// Compares all vectors of a user who has few: a transaction of its own (migration 0018).
+const FEW: &str = "
+    SELECT distance, id, user_id, type, title, preview, tags, file_url, file_path, file_size,
+           file_type, checksum, file_name, version, created_at, updated_at, deleted_at
+    FROM synap_search_few_vectors($1, $2, $3, $4, $5, $6)";
 
 /// The index hands out vectors of all users, the nearest first, and goes on until enough of them
 /// are this user's.
 const NEAREST: &str = "
-    SELECT v.entity_id, v.embedding <=> $3 AS distance
+    SELECT v.embedding <=> $3 AS distance, e.id, e.user_id, e.type, e.title, e.preview, e.tags,
+           e.file_url, e.file_path, e.file_size, e.file_type, e.checksum, e.file_name, e.version,
+           e.created_at, e.updated_at, e.deleted_at
     FROM entity_vectors v JOIN entities e ON e.id = v.entity_id
     WHERE v.user_id = $1 AND v.embedding_model = $2
       AND (e.user_id = $1 AND e.type = $4 AND e.deleted_at IS NULL) IS TRUE
@@ -65,11 +60,6 @@ const ITERATE: &str = "
            set_config('hnsw.max_scan_tuples', '2147483647', true),
            set_config('hnsw.scan_mem_multiplier', '32', true),
            set_config('enable_sort', 'off', true)";
-
-const ENTITIES: &str = "
-    SELECT id, user_id, type, title, preview, tags, file_url, file_path, file_size, file_type,
-           checksum, file_name, version, created_at, updated_at, deleted_at
-    FROM entities WHERE id = ANY ($1) AND (user_id = $2) IS TRUE";
 
 /// Vectors that are looked at for one entity that is returned: what comes out of the index is almost
 /// in order, and the best are picked from a few more; and an entity may have several.
@@ -135,25 +125,27 @@ impl Store {
     /// The database's.
     #[tracing::instrument(name = "db.vectors.search", skip_all, err(level = "debug"))]
     pub async fn search_vectors(&self, search: VectorSearch) -> Result<Vec<Hit>, Error> {
-        let mut transaction = self.database.for_user(&search.user).await?;
-        let few = i64::from(self.search.exact_vectors);
-        let vectors: i64 = sqlx::query_scalar(COUNT)
-            .bind(search.user.as_str())
-            .bind(&search.model)
-            .bind(few + 1)
-            .fetch_one(&mut *transaction)
-            .await?;
         let question = Question { embedding: Vector::from(search.embedding.clone()), search };
-        let mut nearest = Vec::new();
-        if vectors > few {
-            let ef_search = self.search.ef_search.to_string();
-            sqlx::query(ITERATE).bind(ef_search).execute(&mut *transaction).await?;
-            nearest = question.nearest(&mut transaction, NEAREST).await?;
+        let few = i64::from(self.search.exact_vectors);
+        let mut connection = self.database.batch().await?;
+        let compared = question.compare_all(&mut connection, few).await?;
+        connection.keep();
+        if let Some(hits) = compared {
+            return Ok(hits);
         }
-        if nearest.len() < question.wanted() {
-            nearest = question.nearest(&mut transaction, EXACT).await?;
+
+        let mut transaction = self.database.for_user(&question.search.user).await?;
+        let ef_search = self.search.ef_search.to_string();
+        sqlx::query(ITERATE).bind(ef_search).execute(&mut *transaction).await?;
+        let nearest = question.ask_index(&mut transaction).await?;
+        transaction.commit().await?;
+        if nearest.len() >= question.wanted() {
+            return Ok(nearest);
         }
-        question.hits(&mut transaction, nearest).await
+        let mut connection = self.database.batch().await?;
+        let compared = question.compare_all(&mut connection, i64::MAX - 1).await?;
+        connection.keep();
+        Ok(compared.unwrap_or_default())
     }
 }
 
@@ -167,54 +159,75 @@ impl Question {
         usize::try_from(self.search.limit).unwrap_or(usize::MAX)
     }
 
-    /// The nearest entities, each with its nearest vector's distance.
-    async fn nearest(
+    /// The nearest entities; `None` if the user has more than `few` vectors.
+    async fn compare_all(
         &self,
         connection: &mut PgConnection,
-        statement: &'static str,
-    ) -> Result<Vec<(Uuid, f64)>, Error> {
-        let mut vectors = self.search.limit.saturating_mul(SPARE);
+        few: i64,
+    ) -> Result<Option<Vec<Hit>>, Error> {
+        let mut vectors = self.first();
         loop {
-            let rows = sqlx::query(statement)
-                .bind(self.search.user.as_str())
-                .bind(&self.search.model)
-                .bind(&self.embedding)
-                .bind(self.search.entity_type.as_str())
-                .bind(vectors)
-                .fetch_all(&mut *connection)
-                .await?;
-            let read = |row: &PgRow| Ok((row.try_get("entity_id")?, row.try_get("distance")?));
-            let mut found = rows.iter().map(read).collect::<Result<Vec<(Uuid, f64)>, Error>>()?;
-            found.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-            let mut seen = HashSet::new();
-            found.retain(|(id, _)| seen.insert(*id));
-            let exhausted = i64::try_from(rows.len()).is_ok_and(|count| count < vectors);
-            if exhausted || found.len() >= self.wanted() {
-                found.truncate(self.wanted());
-                return Ok(found);
+            let rows = self.ask(FEW, vectors).bind(few).fetch_all(&mut *connection).await;
+            let rows = rows.map_err(no_role)?;
+            if let [only] = rows.as_slice()
+                && only.try_get::<Option<f64>, _>("distance")?.is_none()
+            {
+                return Ok(None);
+            }
+            if let Some(hits) = self.enough(&rows, vectors)? {
+                return Ok(Some(hits));
             }
             vectors = vectors.saturating_mul(MORE);
         }
     }
 
-    async fn hits(
-        &self,
-        connection: &mut PgConnection,
-        nearest: Vec<(Uuid, f64)>,
-    ) -> Result<Vec<Hit>, Error> {
-        let ids: Vec<Uuid> = nearest.iter().map(|(id, _)| *id).collect();
-        let rows = sqlx::query(ENTITIES)
-            .bind(ids)
+    /// What the index says are the nearest entities.
+    async fn ask_index(&self, connection: &mut PgConnection) -> Result<Vec<Hit>, Error> {
+        let mut vectors = self.first();
+        loop {
+            let rows = self.ask(NEAREST, vectors).fetch_all(&mut *connection).await?;
+            if let Some(hits) = self.enough(&rows, vectors)? {
+                return Ok(hits);
+            }
+            vectors = vectors.saturating_mul(MORE);
+        }
+    }
+
+    fn first(&self) -> i64 {
+        self.search.limit.saturating_mul(SPARE)
+    }
+
+    fn ask(&self, statement: &'static str, vectors: i64) -> Query<'_, Postgres, PgArguments> {
+        sqlx::query(statement)
             .bind(self.search.user.as_str())
-            .fetch_all(connection)
-            .await?;
-        let mut entities = rows.iter().map(rows::entity).collect::<Result<Vec<_>, _>>()?;
-        let mut take = |(id, distance): (Uuid, f64)| {
-            let at = entities.iter().position(|entity| entity.id == id)?;
+            .bind(&self.search.model)
+            .bind(&self.embedding)
+            .bind(self.search.entity_type.as_str())
+            .bind(vectors)
+    }
+
+    /// Each entity once, with its nearest vector; `None` where more than these `vectors` must be
+    /// looked at to have as many as were asked for.
+    fn enough(&self, rows: &[PgRow], vectors: i64) -> Result<Option<Vec<Hit>>, Error> {
+        let mut found: Vec<(Uuid, f64, &PgRow)> = Vec::with_capacity(rows.len());
+        for row in rows {
+            found.push((row.try_get("id")?, row.try_get("distance")?, row));
+        }
+        found.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+        let mut seen = HashSet::new();
+        found.retain(|(id, ..)| seen.insert(*id));
+        let exhausted = i64::try_from(rows.len()).is_ok_and(|count| count < vectors);
+        if !exhausted && found.len() < self.wanted() {
+            return Ok(None);
+        }
+        found.truncate(self.wanted());
+        let mut hits = Vec::with_capacity(found.len());
+        for (_, distance, row) in found {
             #[expect(clippy::cast_possible_truncation, reason = "a similarity needs no f64")]
-            Some(Hit { entity: entities.swap_remove(at), score: (1.0 - distance) as f32 })
-        };
-        Ok(nearest.into_iter().filter_map(&mut take).collect())
+            let score = (1.0 - distance) as f32;
+            hits.push(Hit { entity: rows::entity(row)?, score });
+        }
+        Ok(Some(hits))
     }
 }
 
