@@ -29,7 +29,10 @@ pub(crate) use self::{
     list::{Listed, Pages},
     read::{OpenBlob, Range},
 };
-use self::{local::Local, s3::S3};
+use self::{
+    local::{Draft, Local},
+    s3::S3,
+};
 use crate::{
     config::Place,
     domain::{Body, Digest, Share},
@@ -44,6 +47,15 @@ pub(crate) enum BlobStore {
     Memory(Arc<InMemory>),
     Local(Arc<Local>),
     S3(Arc<S3>),
+}
+
+/// A small blob of which nobody sees anything yet.
+#[derive(Debug)]
+pub(crate) enum Staged {
+    /// The store has nothing between nothing and all.
+    Held(Body),
+    /// On disk, without a name.
+    Local { local: Arc<Local>, draft: Draft, is: Digest },
 }
 
 /// What the store knows about a blob.
@@ -91,6 +103,30 @@ impl BlobStore {
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => self.after(error, key, is).await,
+        }
+    }
+
+    /// Takes a blob as far as it gets without anybody seeing it. Dropped, it leaves nothing.
+    #[tracing::instrument(name = "store.stage", skip_all, fields(size_bytes = body.is.size, otel.kind = "client"))]
+    pub(crate) async fn stage(&self, key: &BlobKey, body: Body) -> Result<Staged, StoreError> {
+        match self {
+            Self::Local(local) => {
+                let draft = local.stage(key, body.chunks).await?;
+                Ok(Staged::Local { local: Arc::clone(local), draft, is: body.is })
+            }
+            Self::Memory(_) | Self::S3(_) => Ok(Staged::Held(body)),
+        }
+    }
+
+    /// Makes a staged blob visible, with the rules of [`BlobStore::put`].
+    #[tracing::instrument(name = "store.publish", skip_all, fields(otel.kind = "client"))]
+    pub(crate) async fn publish(&self, key: &BlobKey, staged: Staged) -> Result<(), StoreError> {
+        match staged {
+            Staged::Held(body) => self.put(key, body).await,
+            Staged::Local { local, draft, is } => match local.publish(key, draft).await {
+                Err(StoreError::Taken) => self.accept(key, is).await,
+                outcome => outcome,
+            },
         }
     }
 

@@ -1,18 +1,22 @@
 //! A body on its way from a caller into the store.
 //!
 //! 1. The budget: a body waits until there is memory for what will be held of it.
-//! 2. Up to [`HELD`] bytes are held, compared with what was promised, and written by one PUT.
+//! 2. Up to [`HELD`] bytes are held, compared with what was promised, and written by one PUT. A
+//!    caller that has sent all it promised may keep the end back: then the bytes go to disk, and
+//!    only the end makes them visible.
 //! 3. More flows through: no more is taken from the caller than the store has taken from us. The
 //!    whole is compared with what was promised before it becomes visible.
 //!
 //! Whatever fails, and whoever leaves: there is the whole blob or none.
 
+use std::pin::pin;
+
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use synap_types::BlobKey;
 
 use crate::{
-    domain::{Body, Budget, Digest, Held, Promise, Tally},
+    domain::{Body, BodyMismatch, Budget, Digest, Held, Promise, Tally},
     error::ContentError,
     store::{BlobStore, LargeBlob},
 };
@@ -54,11 +58,12 @@ impl Uploads {
         &self,
         key: &BlobKey,
         promised: Promise,
-        mut body: B,
+        body: B,
     ) -> Result<Digest, ContentError>
     where
         B: Stream<Item = Result<Bytes, ContentError>> + Send + Unpin,
     {
+        let mut body = body.fuse();
         let mut tally = Tally::new(promised, self.largest_unknown);
         if let Some(size) = promised.size.filter(|size| *size > HELD) {
             let plan = self.store.plan(size).within(self.max_inflight_bytes);
@@ -68,7 +73,8 @@ impl Uploads {
         }
         let mut share = self.budget.take(promised.size.unwrap_or(HELD.min(self.largest))).await;
         let mut held = Held::default();
-        while let Some(chunk) = body.next().await {
+        while promised.size != Some(held.bytes()) {
+            let Some(chunk) = body.next().await else { break };
             let chunk = chunk?;
             tally.add(&chunk).map_err(ContentError::Body)?;
             held.push(chunk);
@@ -87,8 +93,16 @@ impl Uploads {
             }
         }
         let is = tally.finish().map_err(ContentError::Body)?;
-        let body = Body::new(is, held, share);
-        self.store.put(key, body).await.map_err(ContentError::Store)?;
+        let whole = Body::new(is, held, share);
+        let mut end = pin!(end_of(body, is.size));
+        if let Some(ended) = end.as_mut().now_or_never() {
+            ended?;
+            self.store.put(key, whole).await.map_err(ContentError::Store)?;
+        } else {
+            let staged = self.store.stage(key, whole).await.map_err(ContentError::Store)?;
+            end.await?;
+            self.store.publish(key, staged).await.map_err(ContentError::Store)?;
+        }
         Ok(is)
     }
 
@@ -112,4 +126,17 @@ impl Uploads {
         self.store.finish(key, blob, is).await.map_err(ContentError::Store)?;
         Ok(is)
     }
+}
+
+/// Waits for the end of a body of which all that was promised is there.
+async fn end_of<B>(mut body: B, promised: u64) -> Result<(), ContentError>
+where
+    B: Stream<Item = Result<Bytes, ContentError>> + Unpin,
+{
+    while let Some(chunk) = body.next().await {
+        if !chunk?.is_empty() {
+            return Err(ContentError::Body(BodyMismatch::TooLong { promised }));
+        }
+    }
+    Ok(())
 }

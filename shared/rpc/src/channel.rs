@@ -77,7 +77,8 @@ impl Channel {
             .keep_alive_timeout(Duration::from_secs(10))
             .http2_adaptive_window(false)
             .initial_stream_window_size(flow::STREAM_WINDOW)
-            .initial_connection_window_size(flow::CONNECTION_WINDOW);
+            .initial_connection_window_size(flow::CONNECTION_WINDOW)
+            .max_frame_size(flow::FRAME);
         if url.starts_with("https:") {
             let tls = ClientTlsConfig::new().with_native_roots();
             endpoint = endpoint.tls_config(tls).map_err(failed)?;

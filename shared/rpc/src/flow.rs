@@ -13,5 +13,9 @@ pub(crate) const MAX_STREAMS: u32 = 1024;
 /// is there when it is wanted.
 pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 
+/// Bytes of a frame. HTTP/2's default is 16 KiB, which makes of a chunk of a blob 32 frames, each to
+/// be read, counted and put together with the others. Nobody waits long for a frame of this size.
+pub(crate) const FRAME: u32 = 256 * 1024;
+
 /// Bytes that all calls of a connection may.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;

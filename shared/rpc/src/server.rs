@@ -206,6 +206,7 @@ impl Server {
             .http2_adaptive_window(Some(false))
             .initial_stream_window_size(flow::STREAM_WINDOW)
             .initial_connection_window_size(flow::CONNECTION_WINDOW)
+            .max_frame_size(flow::FRAME)
             .max_concurrent_streams(flow::MAX_STREAMS)
             // Clients behind a Kubernetes service find new replicas when they reconnect.
             // No grace is set: with one, tonic 0.14 does not ask the client to leave, it only cuts

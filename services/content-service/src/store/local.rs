@@ -26,8 +26,8 @@ use chrono::{DateTime, Utc};
 use synap_types::BlobKey;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::large::LocalDraft;
 use self::{directories::Directories, writers::Writers};
+pub(super) use self::{draft::Draft, large::LocalDraft};
 use super::{BlobMeta, OpenBlob, Pages, Plan, Range, StoreError};
 use crate::domain::Share;
 
@@ -58,6 +58,20 @@ impl Local {
     /// Writes a small blob.
     pub(super) async fn put(&self, key: &BlobKey, chunks: Vec<Bytes>) -> Result<(), StoreError> {
         self.writers.write(self.file(key), chunks).await.map_err(StoreError::from_local_write)
+    }
+
+    /// Brings a small blob's bytes to disk.
+    pub(super) async fn stage(
+        &self,
+        key: &BlobKey,
+        chunks: Vec<Bytes>,
+    ) -> Result<Draft, StoreError> {
+        self.writers.stage(self.file(key), chunks).await.map_err(StoreError::from_local_write)
+    }
+
+    /// Makes them the blob.
+    pub(super) async fn publish(&self, key: &BlobKey, draft: Draft) -> Result<(), StoreError> {
+        self.writers.publish(self.file(key), draft).await.map_err(StoreError::from_local_write)
     }
 
     /// Begins a large one.

@@ -91,3 +91,42 @@ async fn an_upload_that_ends_halfway_leaves_nothing() {
         assert_eq!(service.head(KEY).await.unwrap_err().code, Code::NotFound);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_not_there_before_its_end_which_may_be_kept_back() {
+    for backend in [Backend::Memory, Backend::Local, Backend::S3] {
+        let service = start_with(backend, |_| ()).await;
+        let (first, second) = (bytes(700_000), vec![7; 3]);
+        let mut kept_back = Vec::new();
+        for body in [&first, &second] {
+            let (send, messages_of) = mpsc::unbounded_channel();
+            for message in messages(KEY, body) {
+                send.send(message).unwrap();
+            }
+            let (client, messages_of) =
+                (service.client(), UnboundedReceiverStream::new(messages_of));
+            let put = tokio::spawn(async move { client.clone().put_blob(messages_of).await });
+            kept_back.push((send, put));
+        }
+        // Whoever goes away with all but the end sent has sent nothing.
+        service.abandon(messages(KEY, &bytes(5))).await;
+        assert_eq!(service.head(KEY).await.unwrap_err().code, Code::NotFound);
+        assert!(service.files().is_empty());
+
+        let (send, put) = kept_back.remove(0);
+        drop(send);
+        put.await.unwrap().unwrap();
+        assert!(service.get(KEY).await.unwrap().1 == first);
+
+        // More than was promised, and the key taken.
+        let (send, put) = kept_back.remove(0);
+        drop(send);
+        assert_eq!(put.await.unwrap().unwrap_err().code(), Code::AlreadyExists);
+        let mut parts = messages(KEY, &second);
+        parts.push(PutBlobRequest { spec: None, data: vec![7].into() });
+        let error = service.send(tokio_stream::iter(parts)).await.unwrap_err();
+        assert_eq!(error.reason, "BODY_MISMATCH");
+        assert!(service.get(KEY).await.unwrap().1 == first);
+        assert!(service.files().len() <= 1);
+    }
+}

@@ -13,7 +13,7 @@ use super::directories::Directories;
 
 /// The file. To be written to, synced, and published.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     file: File,
     /// Where the file system has no files without a name: a name that no key can have.
     staging: Option<PathBuf>,
