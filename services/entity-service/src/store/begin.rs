@@ -237,13 +237,16 @@ impl Beginner {
 
     fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
         let event_id = self.ids.next_id();
-        let entity_id = intent.kind.entity_id().unwrap_or_else(|| self.ids.next_id());
+        // The attempt's id is fresh, and so is whatever is named by it. Whoever begins knows the key
+        // before we say it.
+        let attempt_id = intent.attempt_id;
+        let entity_id = intent.kind.entity_id().unwrap_or(attempt_id);
         let (user, entity_type) = (&intent.operation.user, &intent.entity_type);
         let key = intent.kind.extension().map(|extension| match intent.kind {
             Kind::Create { .. } => {
                 BlobKey::build(user, entity_type, &entity_id.to_string(), extension)
             }
-            _ => BlobKey::revision(user, entity_type, entity_id, self.ids.next_id(), extension),
+            _ => BlobKey::revision(user, entity_type, entity_id, attempt_id, extension),
         });
         let key = key.transpose().map_err(|why| Violation::new("extension", why))?;
         Ok(Plan { entity_id, key, event_id })

@@ -8,7 +8,7 @@ mod event;
 use prost_types::Timestamp;
 use synap_proto::field;
 
-pub(crate) use content::{BodyStream, ContentClient, SignedUrl};
+pub(crate) use content::{BodyAhead, BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
     Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,
     OperationId, Purgeable, Update, What,

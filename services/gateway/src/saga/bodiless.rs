@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written};
 use crate::{
-    clients::{Attempt, Change, Intent, Kind, OperationId, Purgeable, What},
+    clients::{Attempt, BodyAhead, Change, Intent, Kind, OperationId, Purgeable, What},
     domain::fingerprint,
     error::Error,
 };
@@ -72,7 +72,12 @@ impl Saga {
 }
 
 impl Write for Bodiless {
-    async fn prepare(&mut self, _: &Saga, _: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        _: &Saga,
+        _: &Attempt,
+        _: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         Ok(self.0.clone())
     }
 }

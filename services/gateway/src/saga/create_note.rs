@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written, note_body::reference};
 use crate::{
-    clients::{Attempt, Change, Creation, Intent, Kind, OperationId, What},
-    domain::NoteDraft,
+    clients::{Attempt, BodyAhead, Change, Creation, Intent, Kind, OperationId, What},
+    domain::{Body, NoteDraft},
     error::Error,
 };
 
@@ -37,9 +37,14 @@ impl Saga {
 }
 
 impl Write for CreateNote {
-    async fn prepare(&mut self, saga: &Saga, attempt: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+        ahead: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         let draft = &self.draft;
-        let placed = saga.place(attempt, &draft.content).await?;
+        let placed = saga.place(attempt, &draft.content, ahead).await?;
         // References and deltas; whoever wants the body reads it.
         let data = json!({
             "entityType": "note",
@@ -63,5 +68,9 @@ impl Write for CreateNote {
             event_type: "entity.created",
             event_data: data.to_string(),
         })
+    }
+
+    fn body(&self) -> Option<&Body> {
+        Some(&self.draft.content)
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written, upload_file::creation};
 use crate::{
-    clients::{Attempt, Begun, Change, Found, Intent, Kind, OperationId, SignedUrl},
+    clients::{Attempt, Begun, BodyAhead, Change, Found, Intent, Kind, OperationId, SignedUrl},
     domain::{ContentCheck, FileDraft, HEAD_BYTES, StoredFile},
     error::Error,
 };
@@ -88,7 +88,7 @@ impl Saga {
                 }
                 Begun::InProgress { retry_after } => return Err(Error::InProgress { retry_after }),
             };
-            match self.attempt(&attempt, &mut CompleteUpload { draft }).await {
+            match self.attempt(&attempt, &mut CompleteUpload { draft }, None).await {
                 // Another call has completed it, or recovery has given it up.
                 Err(error) if error.is_fenced() => {}
                 // It will never be what was promised: the key is written once.
@@ -104,7 +104,12 @@ impl Saga {
 }
 
 impl Write for CompleteUpload {
-    async fn prepare(&mut self, saga: &Saga, attempt: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+        _: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         saga.hold(attempt, self.check(saga, attempt)).await
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! 1. **Begin** (entity-service): the intent is written down, with the entity's id, the key of its
 //!    body, and the id and time of its event. Whoever repeats the request finds it.
-//! 2. **Put** (content-service): the body, under a key that was never used.
+//! 2. **Put** (content-service): the body, under a key that was never used. A small body is on its
+//!    way while step 1 is; only its end, which makes it visible, waits for step 1.
 //! 3. **Commit** (entity-service): one transaction makes the write true, unless the attempt was
 //!    taken over.
 //! 4. **Append** (event-service): the event, idempotent by its id.
@@ -37,10 +38,10 @@ pub(crate) use repair_note::BadBlob;
 
 use crate::{
     clients::{
-        Attempt, Begun, Change, Committed, ContentClient, EntityClient, EntityEvent, EventClient,
-        Intent, OperationId, What,
+        Attempt, Begun, BodyAhead, Change, Committed, ContentClient, EntityClient, EntityEvent,
+        EventClient, Intent, OperationId, What,
     },
-    domain::Entity,
+    domain::{Body, Entity},
     error::Error,
 };
 
@@ -71,7 +72,13 @@ trait Write: Send {
         &mut self,
         saga: &Saga,
         attempt: &Attempt,
+        ahead: Option<BodyAhead>,
     ) -> impl Future<Output = Result<Change, Error>> + Send;
+
+    /// A body that may be sent ahead.
+    fn body(&self) -> Option<&Body> {
+        None
+    }
 }
 
 /// A write that is durable.
@@ -90,13 +97,18 @@ impl Saga {
     /// answer.
     async fn run(&self, intent: &Intent, write: &mut impl Write) -> Result<Written, Error> {
         let mut poll = FIRST_POLL;
+        let mut attempt_id = self.ids.next_id();
+        let key = intent.key(attempt_id);
+        let mut ahead =
+            key.zip(write.body()).and_then(|(key, body)| self.content.send_ahead(key, body));
         loop {
             // 1 Begin
             synap_failpoint::hit("gateway.begin.before").await;
-            let begun = self.entity.begin(intent, self.ids.next_id()).await?;
+            let begun = self.entity.begin(intent, attempt_id).await?;
             synap_failpoint::hit("gateway.begin.after").await;
+            let ahead = ahead.take();
             match begun {
-                Begun::Started(attempt) => match self.attempt(&attempt, write).await {
+                Begun::Started(attempt) => match self.attempt(&attempt, write, ahead).await {
                     Ok(written) => return Ok(written),
                     // Taken over: the operation itself knows what became of it.
                     Err(error) if error.is_fenced() => {}
@@ -113,15 +125,24 @@ impl Saga {
                 Begun::Committed(committed) => {
                     return Ok(self.replay(&intent.operation, *committed).await);
                 }
-                Begun::InProgress { retry_after } => Self::wait(&mut poll, retry_after).await?,
+                Begun::InProgress { retry_after } => {
+                    drop(ahead);
+                    Self::wait(&mut poll, retry_after).await?;
+                }
             }
+            attempt_id = self.ids.next_id();
         }
     }
 
     /// Steps 2 to 5 of an attempt that is ours.
-    async fn attempt(&self, attempt: &Attempt, write: &mut impl Write) -> Result<Written, Error> {
+    async fn attempt(
+        &self,
+        attempt: &Attempt,
+        write: &mut impl Write,
+        ahead: Option<BodyAhead>,
+    ) -> Result<Written, Error> {
         // 2 Put
-        let change = write.prepare(self, attempt).await?;
+        let change = write.prepare(self, attempt, ahead).await?;
 
         // 3 Commit: the pivot
         synap_failpoint::hit("gateway.commit.before").await;

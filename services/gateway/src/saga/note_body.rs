@@ -2,7 +2,7 @@
 
 use super::Saga;
 use crate::{
-    clients::Attempt,
+    clients::{Attempt, BodyAhead},
     domain::{Body, StoredFile},
     error::Error,
 };
@@ -21,11 +21,16 @@ pub(super) struct Placed {
 }
 
 impl Saga {
-    /// Puts a body where the attempt's phase wants it.
-    pub(super) async fn place(&self, attempt: &Attempt, body: &Body) -> Result<Placed, Error> {
+    /// Puts a body where the attempt's phase wants it, or ends one that is on its way there.
+    pub(super) async fn place(
+        &self,
+        attempt: &Attempt,
+        body: &Body,
+        ahead: Option<BodyAhead>,
+    ) -> Result<Placed, Error> {
         let file = if attempt.phase.writes_blob() {
             synap_failpoint::hit("gateway.put.before").await;
-            let url = self.content.put(&attempt.key, body).await?;
+            let url = self.content.put(&attempt.key, body, ahead).await?;
             synap_failpoint::hit("gateway.put.after").await;
             Some(StoredFile {
                 url,

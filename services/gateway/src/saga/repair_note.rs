@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written};
 use crate::{
-    clients::{Attempt, Change, Intent, Kind, OperationId, What},
+    clients::{Attempt, BodyAhead, Change, Intent, Kind, OperationId, What},
     domain::{Body, repair_fingerprint},
     error::Error,
 };
@@ -46,14 +46,19 @@ impl Saga {
 }
 
 impl Write for RepairNote {
-    async fn prepare(&mut self, saga: &Saga, attempt: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+        _: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         let BadBlob { id, version, key, .. } = &self.blob;
         if !attempt.phase.repairs() {
             let what = "and the storage phase is not one that repairs it any more";
             return Err(Error::BodyCorrupt { id: *id, revision: *version, what });
         }
         synap_failpoint::hit("gateway.put.before").await;
-        let url = saga.content.put(&attempt.key, &self.body).await?;
+        let url = saga.content.put(&attempt.key, &self.body, None).await?;
         synap_failpoint::hit("gateway.put.after").await;
         let what = What::Repair { version: *version, bad_key: key.clone(), url };
         Ok(Change { what, event_type: "", event_data: String::new() })

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written, note_body::reference};
 use crate::{
-    clients::{Attempt, Change, Intent, Kind, NewBody, OperationId, Update, What},
-    domain::NoteUpdate,
+    clients::{Attempt, BodyAhead, Change, Intent, Kind, NewBody, OperationId, Update, What},
+    domain::{Body, NoteUpdate},
     error::Error,
 };
 
@@ -40,7 +40,12 @@ impl Saga {
 }
 
 impl Write for UpdateNote {
-    async fn prepare(&mut self, saga: &Saga, attempt: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+        ahead: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         let NoteUpdate { id: _, expected_version, title, tags, content } = &self.update;
         // Deltas only: what is not in it has not changed.
         let mut data = Map::from_iter([("entityType".to_owned(), json!("note"))]);
@@ -48,7 +53,7 @@ impl Write for UpdateNote {
         data.extend(tags.iter().map(|tags| ("tags".to_owned(), json!(tags))));
         let mut body = None;
         if let Some((content, preview)) = content {
-            let placed = saga.place(attempt, content).await?;
+            let placed = saga.place(attempt, content, ahead).await?;
             data.insert("file".to_owned(), reference(placed.file.as_ref()));
             body = Some(NewBody {
                 preview: preview.clone(),
@@ -68,5 +73,9 @@ impl Write for UpdateNote {
             event_type: "entity.updated",
             event_data: Value::Object(data).to_string(),
         })
+    }
+
+    fn body(&self) -> Option<&Body> {
+        self.update.content.as_ref().map(|(content, _)| content)
     }
 }

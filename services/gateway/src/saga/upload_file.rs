@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written};
 use crate::{
-    clients::{Attempt, BodyStream, Change, Creation, Intent, Kind, OperationId, What},
+    clients::{Attempt, BodyAhead, BodyStream, Change, Creation, Intent, Kind, OperationId, What},
     domain::{ContentCheck, FileDraft, StoredFile},
     error::Error,
 };
@@ -72,7 +72,12 @@ impl Saga {
 }
 
 impl Write for UploadFile {
-    async fn prepare(&mut self, saga: &Saga, attempt: &Attempt) -> Result<Change, Error> {
+    async fn prepare(
+        &mut self,
+        saga: &Saga,
+        attempt: &Attempt,
+        _: Option<BodyAhead>,
+    ) -> Result<Change, Error> {
         if !self.body.is_fresh() {
             return Err(Error::BodyGone);
         }

@@ -1,5 +1,6 @@
 //! content-service.
 
+mod ahead;
 mod files;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use synap_proto::content::{
 use synap_rpc::{CHUNK_BYTES, Channel, RpcError, retry};
 use tonic::Code;
 
+pub(crate) use ahead::BodyAhead;
 pub(crate) use files::{BodyStream, SignedUrl};
 
 use self::files::Lanes;
@@ -37,15 +39,28 @@ impl ContentClient {
     }
 
     /// Writes a body under a key that was never used, and returns its public name or nothing.
-    /// Repeated when the service is away: the same bytes under the same key are no conflict.
-    pub(crate) async fn put(&self, key: &str, body: &Body) -> Result<String, Error> {
+    /// Only ends it where it is on its way. Repeated when the service is away: the same bytes under
+    /// the same key are no conflict.
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        body: &Body,
+        ahead: Option<BodyAhead>,
+    ) -> Result<String, Error> {
+        let mut ahead = ahead.filter(|ahead| ahead.is_at(key));
         let answer = retry(|| {
+            let ahead = ahead.take();
             let messages = stream::iter(put_messages(key, body));
             let mut stub = self.stub.clone();
-            async move { stub.put_blob(messages).await.map_err(RpcError::from) }
+            async move {
+                match ahead {
+                    Some(ahead) => ahead.finish().await,
+                    None => Ok(stub.put_blob(messages).await?.into_inner()),
+                }
+            }
         })
         .await?;
-        Ok(promised(SERVICE, "blob", answer.into_inner().blob)?.url)
+        Ok(promised(SERVICE, "blob", answer.blob)?.url)
     }
 
     /// Reads a whole body; `None` if there is none under the key. `size` is what the row says, and

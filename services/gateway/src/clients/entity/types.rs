@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use synap_proto::entity::StoragePhase;
-use synap_types::{Checksum, UserId};
+use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
 
 use super::super::EntityEvent;
@@ -29,6 +29,27 @@ pub(crate) struct Intent {
     pub(crate) lease: Option<Duration>,
     /// JSON object for whoever continues the write.
     pub(crate) draft: Option<String>,
+}
+
+impl Intent {
+    /// The key that this attempt's body will have; `None` where there is no body.
+    pub(crate) fn key(&self, attempt_id: Uuid) -> Option<BlobKey> {
+        let user = &self.operation.user;
+        let entity_type = EntityType::parse(self.entity_type.as_str()).ok()?;
+        let key = match self.kind {
+            Kind::Create { extension } => {
+                BlobKey::build(user, &entity_type, &attempt_id.to_string(), extension)
+            }
+            Kind::Update { id, extension: Some(extension) } | Kind::Repair { id, extension } => {
+                BlobKey::revision(user, &entity_type, id, attempt_id, extension)
+            }
+            Kind::Update { extension: None, .. }
+            | Kind::Delete { .. }
+            | Kind::Undelete { .. }
+            | Kind::Purge { .. } => return None,
+        };
+        key.ok()
+    }
 }
 
 /// What a write does.
