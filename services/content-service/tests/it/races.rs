@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future;
 use synap_content_service::Backend;
+use synap_proto::content::PutBlobRequest;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;

@@ -28,6 +28,7 @@ use synap_types::IdGenerator;
 use begin::Beginner;
 use commit::Committer;
 use database::{Database, Job, in_time};
+use vectors::ManyVectors;
 
 use crate::{
     config::{ProtocolArgs, SearchArgs},
@@ -43,6 +44,7 @@ pub struct Store {
     database: Database,
     times: ProtocolArgs,
     search: SearchArgs,
+    many_vectors: ManyVectors,
     beginner: Beginner,
     committer: Committer,
     begins: Grouped<Intent, Begun>,
@@ -93,7 +95,8 @@ impl Store {
             )
         };
         let (begins, commits) = (Arc::new(begins), Arc::new(commits));
-        Self { database, times, search, beginner, committer, begins, commits }
+        let many_vectors = ManyVectors::default();
+        Self { database, times, search, many_vectors, beginner, committer, begins, commits }
     }
 
     /// Step 1 of the write protocol: records the intent, or says what became of it.

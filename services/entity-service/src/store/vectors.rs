@@ -1,6 +1,10 @@
 //! Vectors, and searches by them.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use pgvector::Vector;
 use sqlx::{
@@ -126,12 +130,16 @@ impl Store {
     #[tracing::instrument(name = "db.vectors.search", skip_all, err(level = "debug"))]
     pub async fn search_vectors(&self, search: VectorSearch) -> Result<Vec<Hit>, Error> {
         let question = Question { embedding: Vector::from(search.embedding.clone()), search };
-        let few = i64::from(self.search.exact_vectors);
-        let mut connection = self.database.batch().await?;
-        let compared = question.compare_all(&mut connection, few).await?;
-        connection.keep();
-        if let Some(hits) = compared {
-            return Ok(hits);
+        let owned = (question.search.user.clone(), question.search.model.clone());
+        if !self.many_vectors.has(&owned) {
+            let few = i64::from(self.search.exact_vectors);
+            let mut connection = self.database.batch().await?;
+            let compared = question.compare_all(&mut connection, few).await?;
+            connection.keep();
+            if let Some(hits) = compared {
+                return Ok(hits);
+            }
+            self.many_vectors.note(owned);
         }
 
         let mut transaction = self.database.for_user(&question.search.user).await?;
@@ -146,6 +154,34 @@ impl Store {
         let compared = question.compare_all(&mut connection, i64::MAX - 1).await?;
         connection.keep();
         Ok(compared.unwrap_or_default())
+    }
+}
+
+/// Who has too many vectors of a model to compare them all, as of a moment ago: to count them takes
+/// as long as a quarter of the search. Whoever is here wrongly is only served by the index.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ManyVectors(Arc<Mutex<HashMap<(UserId, String), Instant>>>);
+
+impl ManyVectors {
+    /// How long it is believed.
+    const BELIEVED: Duration = Duration::from_mins(5);
+    /// Entries; then all are forgotten.
+    const MOST: usize = 10_000;
+
+    fn has(&self, owned: &(UserId, String)) -> bool {
+        self.lock().get(owned).is_some_and(|since| since.elapsed() < Self::BELIEVED)
+    }
+
+    fn note(&self, owned: (UserId, String)) {
+        let mut many = self.lock();
+        if many.len() >= Self::MOST {
+            many.clear();
+        }
+        many.insert(owned, Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, String), Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,11 +3,15 @@
 //! breaks off before its end leaves nothing.
 
 use futures::{Stream, StreamExt as _, stream};
-use synap_proto::content::{PutBlobRequest, PutBlobResponse};
+use synap_proto::{
+    content::{PutBlobRequest, PutBlobResponse},
+    reason,
+};
 use synap_rpc::{CHUNK_BYTES, RpcError, deadline};
 use synap_types::BlobKey;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
 use tracing::Instrument as _;
 
 use super::{ContentClient, put_messages};
@@ -60,6 +64,14 @@ impl BodyAhead {
     pub(super) async fn finish(self) -> Result<PutBlobResponse, RpcError> {
         // If nobody listens, the call has failed, and says why.
         let _ = self.end.send(());
-        self.call.await.unwrap_or_else(|cause| Err(tonic::Status::from_error(cause.into()).into()))
+        match self.call.await {
+            Ok(outcome) => outcome,
+            // It was lost on our side: to be sent again.
+            Err(cause) => Err(RpcError::new(
+                Code::Unavailable,
+                reason::SERVICE_UNAVAILABLE,
+                format!("the upload ended early: {cause}"),
+            )),
+        }
     }
 }

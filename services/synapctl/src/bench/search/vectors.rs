@@ -19,7 +19,9 @@ const MODEL: &str = "text-embedding-3-small";
 const LIMIT: i32 = 10;
 /// Different searches of a user.
 const SEARCHES: usize = 50;
-/// The users that are measured, by their place among the 50: the greatest has a third of all.
+/// And of each user, where all take turns.
+const OF_EACH: usize = 4;
+/// The users that are measured by themselves, by their place among the 50: the greatest has a third of all.
 const MEASURED: [usize; 4] = [0, 2, 9, 49];
 /// Up to here entity-service compares all vectors, unless it is told otherwise.
 const EXACT: usize = 20_000;
@@ -59,6 +61,19 @@ pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result
     let sizes = cloud::sizes(bench.args.vectors);
     load(&bench.pool, &sizes).await?;
     let entities = EntityServiceClient::new(system.entity()?);
+    let title = format!("vectors of {SIZES} users with {} in all, in turns", bench.args.vectors);
+    // The users in turns, so that any stretch of time has all of them.
+    let of_each: Vec<_> = (0..SIZES).map(|rank| Cloud::new().queries(rank, OF_EACH)).collect();
+    let searches = (0..OF_EACH).flat_map(|turn| {
+        let search = |(rank, queries): (usize, &Vec<Vec<f32>>)| Search {
+            user: user(rank),
+            few: sizes[rank] <= EXACT,
+            query: queries[turn].clone(),
+        };
+        of_each.iter().enumerate().map(search).collect::<Vec<_>>()
+    });
+    let searches = searches.collect();
+    measure(bench, &entities, &title, bench.args.vectors, searches).await?;
     for rank in MEASURED {
         let (user, rows) = (user(rank), sizes[rank]);
         let queries = Cloud::new().queries(rank, SEARCHES);
@@ -66,28 +81,49 @@ pub(super) async fn bench(bench: &Bench, system: &BenchSystem) -> anyhow::Result
 
         let way = if rows > EXACT { "by the index" } else { "all compared" };
         let title = format!("vectors of a user with {rows} of {}, {way}", bench.args.vectors);
-        report::print_title(bench.args.json, &title);
-        let requests: Vec<_> = queries.iter().map(|query| request(&user, query)).collect();
-        let (requests, queries) = (Turns::new(requests), Turns::new(queries));
-        let entities = entities.clone();
-        let of_service = move |_| -> Done {
-            let (mut entities, request) = (entities.clone(), requests.next());
-            Box::pin(async move {
-                entities.search_vectors(request).await?;
-                Ok(())
-            })
-        };
-        let (pool, few) = (bench.pool.clone(), rows <= EXACT);
-        let floor = move |_| -> Done {
-            let (pool, user, query) = (pool.clone(), user.clone(), queries.next());
-            Box::pin(async move {
-                directly(&pool, &user, &query, few).await?;
-                Ok(())
-            })
-        };
-        bench.measure("search_vectors", rows, of_service, floor).await?;
+        let search = |query| Search { user: user.clone(), few: rows <= EXACT, query };
+        let searches = queries.into_iter().map(search).collect();
+        measure(bench, &entities, &title, rows, searches).await?;
     }
     Ok(())
+}
+
+/// A search of one user.
+#[derive(Clone)]
+struct Search {
+    user: String,
+    /// Whether all of the user's vectors are compared.
+    few: bool,
+    query: Vec<f32>,
+}
+
+async fn measure(
+    bench: &Bench,
+    entities: &EntityServiceClient<synap_rpc::Channel>,
+    title: &str,
+    rows: usize,
+    searches: Vec<Search>,
+) -> anyhow::Result<()> {
+    report::print_title(bench.args.json, title);
+    let requests = searches.iter().map(|search| request(&search.user, &search.query)).collect();
+    let (requests, searches) = (Turns::new(requests), Turns::new(searches));
+    let entities = entities.clone();
+    let of_service = move |_| -> Done {
+        let (mut entities, request) = (entities.clone(), requests.next());
+        Box::pin(async move {
+            entities.search_vectors(request).await?;
+            Ok(())
+        })
+    };
+    let pool = bench.pool.clone();
+    let floor = move |_| -> Done {
+        let (pool, Search { user, few, query }) = (pool.clone(), searches.next());
+        Box::pin(async move {
+            directly(&pool, &user, &query, few).await?;
+            Ok(())
+        })
+    };
+    bench.measure("search_vectors", rows, of_service, floor).await
 }
 
 fn user(rank: usize) -> String {
