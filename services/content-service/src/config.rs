@@ -1,4 +1,4 @@
-//! What content-service can be told, and what follows from it. DESIGN section 9 names the variables.
+//! What content-service can be told, and what follows from it.
 
 mod s3;
 mod urls;

@@ -1,9 +1,9 @@
 //! A body on its way from a caller into the store.
 //!
 //! 1. The budget: a body waits until there is memory for what will be held of it.
-//! 2. Up to [`HELD`] bytes are held, compared with what was promised, and written by one PUT. A
-//!    caller that has sent all it promised may keep the end back: then the bytes go to disk, and
-//!    only the end makes them visible.
+//! 2. Up to [`HELD`] bytes are held, compared with what was promised, and written by one PUT. Where
+//!    a size was promised, a caller that has sent so much may keep the end back: meanwhile a local
+//!    store takes the bytes to disk, and only the end makes them visible.
 //! 3. More flows through: no more is taken from the caller than the store has taken from us. The
 //!    whole is compared with what was promised before it becomes visible.
 //!

@@ -43,6 +43,8 @@ pub struct Intent {
     /// Made once by the caller for this try, so that a begin can be repeated when its reply is
     /// lost.
     pub attempt_id: Uuid,
+    /// Made for this call alone: names what the first attempt makes.
+    pub new_id: Option<Uuid>,
     /// SHA-256 of what was asked for.
     pub fingerprint: Checksum,
     /// What the entity is.
@@ -311,7 +313,7 @@ pub struct Claimed {
     pub aborted: u64,
 }
 
-/// Where bodies are written and read (DESIGN section 6).
+/// Where bodies are written and read (docs/storage-phases.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// content_blocks only.

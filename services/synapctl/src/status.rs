@@ -7,7 +7,7 @@ use synap_proto::{
     entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient},
     field,
 };
-use synap_rpc::Channel;
+use synap_rpc::{Channel, RpcError};
 
 use crate::cli::Exit;
 
@@ -69,28 +69,32 @@ pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
     for (name, url) in [
         ("gateway", args.gateway_url),
         ("content-service", args.content_url),
-        ("entity-service", args.entity_url),
+        ("entity-service", args.entity_url.clone()),
         ("event-service", args.event_url),
     ] {
         let ready = Channel::connect(name, &url)?.is_ready().await;
         services.push(ServiceStatus { name, url, ready });
     }
-    let status = Status { services, storage: storage(entity).await };
+    let storage = storage(entity).await;
+    if let Err(error) = &storage {
+        eprintln!("synapctl: {} does not tell the storage phase: {error}", args.entity_url);
+    }
+    let status = Status { services, storage: storage.ok() };
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&status)?),
         Output::Text => print(&status),
     }
-    let well = status.services.iter().all(|service| service.ready);
+    let well = status.services.iter().all(|service| service.ready) && status.storage.is_some();
     Ok(if well { Exit::Well } else { Exit::Findings })
 }
 
-async fn storage(entity: Channel) -> Option<StorageStatus> {
+async fn storage(entity: Channel) -> Result<StorageStatus, RpcError> {
     let answer =
         StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
-    let answer = answer.ok()?.into_inner();
+    let answer = answer.map_err(RpcError::from)?.into_inner();
     let phase = answer.phase().as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase();
     let since = field::time("change_time", answer.change_time).ok();
-    Some(StorageStatus {
+    Ok(StorageStatus {
         phase,
         phase_since: since.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)),
         pending_operations: answer.pending_operations,

@@ -1,4 +1,4 @@
-//! Object keys: DESIGN section 4, "Object keys and checksums". One type owns them all.
+//! Object keys. One type owns them all.
 
 use std::fmt;
 

@@ -106,6 +106,10 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
         Ok(Self {
             operation,
             attempt_id: field::uuid("attempt_id", &message.attempt_id)?,
+            new_id: Some(message.new_id.as_str())
+                .filter(|id| !id.is_empty())
+                .map(|id| field::uuid("new_id", id))
+                .transpose()?,
             fingerprint: field::sha256("fingerprint", &message.fingerprint)?,
             entity_type,
             kind,

@@ -78,10 +78,11 @@ fn embedding(numbers: Vec<f32>) -> Checked<Vec<f32>> {
         let what = format!("must have {DIMENSIONS} numbers; it has {}", numbers.len());
         return Err(Violation::new("embedding", what));
     }
-    // What pgvector makes of its length must be a number above zero, too.
+    // What pgvector makes of its length, in 32 bits, must be a number above zero, too.
     let length: f64 = numbers.iter().map(|number| f64::from(*number).powi(2)).sum();
-    if !length.is_finite() || length < f64::from(f32::MIN_POSITIVE) {
-        return Err(Violation::new("embedding", "must be finite numbers, not all zero"));
+    if !(f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&length) {
+        let what = "must be finite numbers, not all zero, of a length below 1.8e19";
+        return Err(Violation::new("embedding", what));
     }
     Ok(numbers)
 }

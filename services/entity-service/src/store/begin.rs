@@ -115,7 +115,7 @@ impl Beginner {
         batch.sort_unstable_by(|a, b| rows::lock_order(&a.operation, &b.operation));
         let mut plans = Vec::with_capacity(batch.len());
         for intent in &batch {
-            plans.push(self.plan(intent)?);
+            plans.push(self.plan(intent, intent.new_id)?);
         }
         let column =
             |value: fn(&Intent) -> &str| batch.iter().map(|i| value(i)).collect::<Vec<_>>();
@@ -213,7 +213,8 @@ impl Beginner {
     ) -> Result<Started, Error> {
         let old_key: Option<&str> = row.try_get("blob_key")?;
         rows::give_up_key(connection, old_key, self.times.blob_settle_secs).await?;
-        let plan = self.plan(intent)?;
+        // Never the caller's: what it names may be that of an attempt that was given up.
+        let plan = self.plan(intent, None)?;
         let lease = self.times.lease(intent.lease);
         let epoch = sqlx::query_scalar(TAKE_OVER)
             .bind(intent.operation.user.as_str())
@@ -235,18 +236,17 @@ impl Beginner {
         })
     }
 
-    fn plan(&self, intent: &Intent) -> Result<Plan, Error> {
+    /// `new_id` names what is new; without it a fresh id does.
+    fn plan(&self, intent: &Intent, new_id: Option<Uuid>) -> Result<Plan, Error> {
         let event_id = self.ids.next_id();
-        // The attempt's id is fresh, and so is whatever is named by it. Whoever begins knows the key
-        // before we say it.
-        let attempt_id = intent.attempt_id;
-        let entity_id = intent.kind.entity_id().unwrap_or(attempt_id);
+        let new_id = new_id.unwrap_or_else(|| self.ids.next_id());
+        let entity_id = intent.kind.entity_id().unwrap_or(new_id);
         let (user, entity_type) = (&intent.operation.user, &intent.entity_type);
         let key = intent.kind.extension().map(|extension| match intent.kind {
             Kind::Create { .. } => {
                 BlobKey::build(user, entity_type, &entity_id.to_string(), extension)
             }
-            _ => BlobKey::revision(user, entity_type, entity_id, attempt_id, extension),
+            _ => BlobKey::revision(user, entity_type, entity_id, new_id, extension),
         });
         let key = key.transpose().map_err(|why| Violation::new("extension", why))?;
         Ok(Plan { entity_id, key, event_id })

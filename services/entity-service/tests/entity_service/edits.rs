@@ -1,5 +1,7 @@
 //! Updates, deletions and undeletions of notes: each a version of its own, all or nothing.
 
+use std::collections::BTreeSet;
+
 use synap_proto::{
     entity::{
         self as pb,
@@ -11,8 +13,8 @@ use synap_proto::{
 use tonic::Code;
 
 use crate::support::{
-    assert_fenced, assert_invalid, assert_refused, deletions, edit_request, execute, id, operation,
-    rows, service, set_phase, update_commit,
+    assert_fenced, assert_invalid, assert_refused, begin_request, deletions, edit_request, execute,
+    id, operation, rows, service, set_phase, update_commit,
 };
 
 #[tokio::test]
@@ -216,4 +218,34 @@ async fn an_update_that_is_taken_over_gets_a_fresh_key() {
     assert_fenced(api.commit(update_commit(&first, "slow")).await);
     let updated = api.commit(update_commit(&second, "fast")).await.unwrap();
     assert_eq!((updated.version, updated.file.unwrap().path), (2, second.key));
+}
+
+#[tokio::test]
+async fn the_id_that_a_caller_brings_names_the_first_attempt_only() {
+    let (_database, running) = service(&[]).await;
+    let api = &running.api;
+    let (_, created) = api.write("ada").await;
+    let new_id = id();
+    for request in [begin_request("ada", &id()), edit_request(Update, "ada", &created.id, "md")] {
+        let request = pb::BeginOperationRequest { new_id: new_id.clone(), ..request };
+        let begin = || api.started(request.clone());
+        let first = begin().await;
+        assert!(first.key.ends_with(&format!("/{new_id}.md")), "{}", first.key);
+        assert_eq!(begin().await.key, first.key);
+
+        // Its reply was lost, it was given up, and its key waits to be deleted. Then its caller asks
+        // again; and once more, after somebody else had taken over and given up, too.
+        api.abort(first.operation.clone()).await.unwrap();
+        let second = begin().await;
+        api.abort(second.operation.clone()).await.unwrap();
+        let other = pb::BeginOperationRequest { attempt_id: id(), ..request.clone() };
+        let third = api.started(other).await;
+        api.abort(third.operation.clone()).await.unwrap();
+        let fourth = begin().await;
+        let keys = BTreeSet::from([&first.key, &second.key, &third.key, &fourth.key]);
+        assert_eq!(keys.len(), 4, "{keys:?}");
+    }
+    let request =
+        pb::BeginOperationRequest { new_id: "x".to_owned(), ..begin_request("ada", &id()) };
+    assert_invalid(api.begin(request).await, "new_id");
 }

@@ -31,6 +31,7 @@ fn intent() -> Intent {
             request: SystemIds.next_id(),
         },
         attempt_id: SystemIds.next_id(),
+        new_id: None,
         fingerprint: Checksum::of(b"request"),
         entity_type: EntityType::note(),
         kind: Kind::Create { extension: "md".to_owned() },

@@ -162,6 +162,8 @@ async fn what_is_no_vector_is_refused_and_says_why() {
         (MODEL, vec![vec![1.0; 3]], "vectors[0].embedding"),
         (MODEL, vec![towards(0), nan], "vectors[1].embedding"),
         (MODEL, vec![vec![0.0; 1536]], "vectors[0].embedding"),
+        // Longer than pgvector can count.
+        (MODEL, vec![vec![1e30; 1536]], "vectors[0].embedding"),
         (MODEL, vec![vec![f32::MAX; 1537]], "vectors[0].embedding"),
         ("", vec![towards(0)], "embedding_model"),
         (&long, vec![towards(0)], "embedding_model"),

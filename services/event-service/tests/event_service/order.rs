@@ -11,7 +11,7 @@ use crate::harness::{Running, append, database, send};
 /// One event as the feed will show it: xid, pos, stream, version.
 type Seen = (i64, i64, uuid::Uuid, i64);
 
-/// Follows the feed as DESIGN section 7 says, until told to stop and nothing is left. The horizon is
+/// Follows the feed by its cursor and horizon, until told to stop and nothing is left. The horizon is
 /// that of the whole server: transactions of other tests' databases hold it back as well, so an
 /// empty page is no end while there are events above it.
 async fn follow(pool: PgPool, stop: CancellationToken) -> Vec<Seen> {

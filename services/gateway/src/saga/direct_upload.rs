@@ -54,7 +54,7 @@ impl Saga {
         };
         loop {
             // All calls for one upload are one attempt: whoever repeats it gets the same key.
-            let begun = self.entity.begin(&intent, request).await?;
+            let begun = self.entity.begin(&intent, request, None).await?;
             let attempt = match begun {
                 Begun::Started(attempt) => attempt,
                 Begun::Committed(_) => return Err(Error::UploadComplete { upload: request }),

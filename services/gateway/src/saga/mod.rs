@@ -1,4 +1,4 @@
-//! The write protocol (DESIGN section 5, docs/write-protocol.md).
+//! The write protocol (docs/write-protocol.md).
 //!
 //! A write has five steps, and the third is the pivot: before it a write can only be undone or
 //! taken over, after it it can only go forward.
@@ -97,14 +97,16 @@ impl Saga {
     /// answer.
     async fn run(&self, intent: &Intent, write: &mut impl Write) -> Result<Written, Error> {
         let mut poll = FIRST_POLL;
-        let mut attempt_id = self.ids.next_id();
-        let key = intent.key(attempt_id);
-        let mut ahead =
-            key.zip(write.body()).and_then(|(key, body)| self.content.send_ahead(key, body));
+        // Both for the first attempt only: any other has a key that we do not know beforehand.
+        let mut new_id = Some(self.ids.next_id());
+        let mut ahead = new_id
+            .and_then(|id| intent.key(id))
+            .zip(write.body())
+            .and_then(|(key, body)| self.content.send_ahead(key, body));
         loop {
             // 1 Begin
             synap_failpoint::hit("gateway.begin.before").await;
-            let begun = self.entity.begin(intent, attempt_id).await?;
+            let begun = self.entity.begin(intent, self.ids.next_id(), new_id.take()).await?;
             synap_failpoint::hit("gateway.begin.after").await;
             let ahead = ahead.take();
             match begun {
@@ -123,6 +125,7 @@ impl Saga {
                     }
                 },
                 Begun::Committed(committed) => {
+                    drop(ahead);
                     return Ok(self.replay(&intent.operation, *committed).await);
                 }
                 Begun::InProgress { retry_after } => {
@@ -130,7 +133,6 @@ impl Saga {
                     Self::wait(&mut poll, retry_after).await?;
                 }
             }
-            attempt_id = self.ids.next_id();
         }
     }
 

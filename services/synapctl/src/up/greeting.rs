@@ -16,12 +16,12 @@ pub(super) fn print(
     database: &Database,
     secret: Option<&Secret>,
 ) {
-    let Addresses { gateway, http, content, entity, event, .. } = addresses;
+    let Addresses { gateway, http, content, blobs, entity, event } = addresses;
     println!(
         "
 Synap storage {version}
   gateway          gRPC {gateway}, HTTP http://{http}
-  content-service  gRPC {content}
+  content-service  gRPC {content}, signed URLs of a local store http://{blobs}
   entity-service   gRPC {entity}
   event-service    gRPC {event}
   database         {database}

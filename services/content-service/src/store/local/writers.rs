@@ -128,8 +128,9 @@ impl Queue {
 fn write_together(directories: &Directories, jobs: Vec<Job>) {
     let mut named = Vec::with_capacity(jobs.len());
     for Job { file, task } in jobs {
-        // Where nobody waits any more nothing gets a name.
+        // Where nobody waits any more nothing is written, and nothing gets a name.
         let (outcome, done) = match task {
+            Task::Stage(_, done) if done.is_closed() => continue,
             Task::Stage(chunks, done) => {
                 let _ = done.send(stage(directories, &file, &chunks));
                 continue;

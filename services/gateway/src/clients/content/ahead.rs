@@ -17,11 +17,11 @@ use tracing::Instrument as _;
 use super::{ContentClient, put_messages};
 use crate::domain::Body;
 
-/// Larger bodies wait: they cost more if it turns out that they are not to be written, and of a body
-/// of several parts the store keeps the first ones until somebody tidies up.
+/// Larger bodies wait, as all of them do in two messages or more: they cost more if it turns out that
+/// they are not to be written, and what step 1 takes is little beside what they take.
 const LARGEST: usize = CHUNK_BYTES;
 
-/// A body on its way. Dropped, it was never sent.
+/// A body on its way. Dropped, it leaves no blob.
 pub(crate) struct BodyAhead {
     key: BlobKey,
     end: oneshot::Sender<()>,
@@ -29,7 +29,8 @@ pub(crate) struct BodyAhead {
 }
 
 impl ContentClient {
-    /// Begins to send a body under a key that was never used; `None` for one that is too large.
+    /// Begins to send a body under a key that was never used; `None` for one that is too large, and
+    /// outside of a call, which has no deadline.
     pub(crate) fn send_ahead(&self, key: BlobKey, body: &Body) -> Option<BodyAhead> {
         let limit = deadline::remaining().filter(|_| body.bytes().len() <= LARGEST)?;
         let (end, may_end) = oneshot::channel();

@@ -19,13 +19,18 @@ use crate::{
     error::Error,
 };
 
-pub(super) fn begin_request(intent: &Intent, attempt_id: Uuid) -> pb::BeginOperationRequest {
+pub(super) fn begin_request(
+    intent: &Intent,
+    attempt_id: Uuid,
+    new_id: Option<Uuid>,
+) -> pb::BeginOperationRequest {
     let mut request = pb::BeginOperationRequest {
         user_id: intent.operation.user.to_string(),
         request_id: intent.operation.request.to_string(),
         fingerprint: Bytes::copy_from_slice(intent.fingerprint.as_bytes()),
         entity_type: intent.entity_type.clone(),
         attempt_id: attempt_id.to_string(),
+        new_id: new_id.map(|id| id.to_string()).unwrap_or_default(),
         lease: intent.lease.and_then(|lease| lease.try_into().ok()),
         draft: intent.draft.clone().unwrap_or_default(),
         ..pb::BeginOperationRequest::default()

@@ -139,10 +139,16 @@ impl EntityClient {
         Ok(revisions.iter().all(|one| one.entity_type == entity_type).then_some(revisions))
     }
 
-    /// Step 1. `attempt_id` is made once for this try: repeating it changes nothing.
-    pub(crate) async fn begin(&self, intent: &Intent, attempt_id: Uuid) -> Result<Begun, Error> {
+    /// Step 1. `attempt_id` is made once for this try: repeating it changes nothing. `new_id` is made
+    /// for this call alone; a first attempt's key is then [`Intent::key`].
+    pub(crate) async fn begin(
+        &self,
+        intent: &Intent,
+        attempt_id: Uuid,
+        new_id: Option<Uuid>,
+    ) -> Result<Begun, Error> {
         let answer = retry(|| {
-            let request = begin_request(intent, attempt_id);
+            let request = begin_request(intent, attempt_id, new_id);
             let mut stub = self.operations.clone();
             async move { stub.begin_operation(request).await.map_err(RpcError::from) }
         })

@@ -32,16 +32,17 @@ pub(crate) struct Intent {
 }
 
 impl Intent {
-    /// The key that this attempt's body will have; `None` where there is no body.
-    pub(crate) fn key(&self, attempt_id: Uuid) -> Option<BlobKey> {
+    /// The key that the body of a first attempt with this new id will have; `None` where there is no
+    /// body.
+    pub(crate) fn key(&self, new_id: Uuid) -> Option<BlobKey> {
         let user = &self.operation.user;
         let entity_type = EntityType::parse(self.entity_type.as_str()).ok()?;
         let key = match self.kind {
             Kind::Create { extension } => {
-                BlobKey::build(user, &entity_type, &attempt_id.to_string(), extension)
+                BlobKey::build(user, &entity_type, &new_id.to_string(), extension)
             }
             Kind::Update { id, extension: Some(extension) } | Kind::Repair { id, extension } => {
-                BlobKey::revision(user, &entity_type, id, attempt_id, extension)
+                BlobKey::revision(user, &entity_type, id, new_id, extension)
             }
             Kind::Update { extension: None, .. }
             | Kind::Delete { .. }
@@ -178,7 +179,7 @@ pub(crate) struct Creation {
     pub(crate) search_text: Option<String>,
 }
 
-/// Where bodies are written (DESIGN section 6).
+/// Where bodies are written (docs/storage-phases.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Phase(pub(super) StoragePhase);
 
