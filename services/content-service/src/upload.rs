@@ -94,6 +94,7 @@ impl Uploads {
         }
         let is = tally.finish().map_err(ContentError::Body)?;
         let whole = Body::new(is, held, share);
+        // Both ways have the same outcome. Where the end is there, too, one trip to the store is less.
         let mut end = pin!(end_of(body, is.size));
         if let Some(ended) = end.as_mut().now_or_never() {
             ended?;

@@ -75,7 +75,8 @@ trait Write: Send {
         ahead: Option<BodyAhead>,
     ) -> impl Future<Output = Result<Change, Error>> + Send;
 
-    /// A body that may be sent ahead.
+    /// A body that may be on its way while step 1 is: a first attempt finds it in `ahead`, unless it
+    /// is too large. Others send theirs in `prepare`.
     fn body(&self) -> Option<&Body> {
         None
     }
