@@ -94,8 +94,10 @@ impl Uploads {
         }
         let is = tally.finish().map_err(ContentError::Body)?;
         let whole = Body::new(is, held, share);
-        // Both ways have the same outcome. Where the end is there, too, one trip to the store is less.
+        // Both ways have the same outcome. Where the end is there, too, one trip to the store is less;
+        // if it was sent with the last bytes, the connection's task may be about to hand it over.
         let mut end = pin!(end_of(body, is.size));
+        tokio::task::yield_now().await;
         if let Some(ended) = end.as_mut().now_or_never() {
             ended?;
             self.store.put(key, whole).await.map_err(ContentError::Store)?;

@@ -55,6 +55,19 @@ pub struct Intent {
     pub lease: Option<Duration>,
     /// JSON object for whoever continues the write.
     pub draft: Option<String>,
+    /// What the new entity will be found by, if its document can be made ahead.
+    pub words: Option<Words>,
+}
+
+/// What an entity is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// Title, if any.
+    pub title: Option<String>,
+    /// Tags in the user's order.
+    pub tags: Vec<String>,
+    /// The beginning of the body.
+    pub text: String,
 }
 
 /// What a write does.
@@ -196,6 +209,8 @@ pub struct Change {
     pub create: EntityDraft,
     /// The event that tells of it.
     pub event: EventDraft,
+    /// Its search document, if that was made ahead.
+    pub document: Option<String>,
 }
 
 /// What the pivot of a repair writes: the attempt's key in place of another.

@@ -43,6 +43,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0016_search_beginnings.sql",
         "0017_inline_documents.sql",
         "0018_search_few_vectors.sql",
+        "0019_documents_ahead.sql",
     )
 });
 

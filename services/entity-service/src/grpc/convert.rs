@@ -16,7 +16,7 @@ pub(super) use edit::Commit;
 
 use crate::domain::{
     Attempt, Change, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
-    PendingEvent, Phase, PhaseChange, Repair,
+    PendingEvent, Phase, PhaseChange, Repair, Words,
 };
 
 /// Bytes of a field at most. The gateway's limits are tighter and meant for people; these keep what
@@ -31,6 +31,8 @@ const MAX_EVENT_TYPE_BYTES: usize = 100;
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// A document of any text of this length fits into a tsvector (migrations/entity/0011_search.sql).
 const MAX_SEARCH_BYTES: usize = 64 * 1024;
+/// What is searched of a body whose document is made ahead: few bytes, since they come twice.
+const MAX_AHEAD_BYTES: usize = 16 * 1024;
 const MAX_DRAFT_BYTES: usize = 64 * 1024;
 const MAX_FILE_NAME_BYTES: usize = 1024;
 
@@ -115,6 +117,25 @@ impl TryFrom<pb::BeginOperationRequest> for Intent {
             kind,
             lease: lease(message.lease)?,
             draft: draft(message.draft)?,
+            words: message
+                .words
+                .map(|words| Words::try_from(words).map_err(|why| why.within("words")))
+                .transpose()?,
+        })
+    }
+}
+
+impl TryFrom<pb::Words> for Words {
+    type Error = Violation;
+
+    fn try_from(message: pb::Words) -> Checked<Self> {
+        text("title", &message.title, MAX_TITLE_BYTES)?;
+        check_tags("tags", &message.tags)?;
+        text("text", &message.text, MAX_AHEAD_BYTES)?;
+        Ok(Self {
+            title: Some(message.title).filter(|title| !title.is_empty()),
+            tags: message.tags,
+            text: message.text,
         })
     }
 }
@@ -149,6 +170,7 @@ impl TryFrom<pb::CommitOperationRequest> for Change {
             phase,
             create,
             event: nested("event", message.event)?,
+            document: None,
         })
     }
 }

@@ -17,13 +17,13 @@ use crate::{
     error::Error,
 };
 
-/// The statement is the transaction, for users who may be many (migration 0015): each operation whose
+/// The statement is the transaction, for users who may be many (migration 0019): each operation whose
 /// newest attempt this is becomes COMMITTED, and only those get their rows. An operation that is not
 /// in the answer has written nothing.
 const PIVOT: &str = "
     SELECT user_id, request_id, entity_id, entity_type, occurred_at
     FROM synap_commit_creates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                              $17, $18, $19, $20, $21)";
+                              $17, $18, $19, $20, $21, $22)";
 
 /// What stands in the way of a commit that did nothing.
 const FIND: &str = "
@@ -140,6 +140,7 @@ impl Committer {
             .bind(text(|c| c.create.search_text.as_deref()))
             .bind(text(|c| Some(&c.event.event_type)))
             .bind(text(|c| Some(&c.event.data)))
+            .bind(text(|c| c.document.as_deref()))
             .fetch_all(connection)
             .await
             .map_err(no_role)?;

@@ -1,6 +1,7 @@
 //! PostgreSQL. One file per use case, with its SQL beside the method that runs it; affected rows
 //! are counted, and every statement that reads or writes a user's row names the user.
 
+mod ahead;
 mod begin;
 mod commit;
 mod database;
@@ -25,6 +26,7 @@ use sqlx::PgPool;
 use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected};
 use synap_types::IdGenerator;
 
+use ahead::Documents;
 use begin::Beginner;
 use commit::Committer;
 use database::{Database, Job, in_time};
@@ -47,6 +49,7 @@ pub struct Store {
     many_vectors: ManyVectors,
     beginner: Beginner,
     committer: Committer,
+    documents: Documents,
     begins: Grouped<Intent, Begun>,
     commits: Grouped<Change, Entity>,
 }
@@ -83,6 +86,7 @@ impl Store {
             times,
             language: search.language.as_str().into(),
         };
+        let documents = Documents::new(database.clone(), Arc::clone(&committer.language));
         let commits = {
             let committer = committer.clone();
             GroupCommit::new(
@@ -96,7 +100,17 @@ impl Store {
         };
         let (begins, commits) = (Arc::new(begins), Arc::new(commits));
         let many_vectors = ManyVectors::default();
-        Self { database, times, search, many_vectors, beginner, committer, begins, commits }
+        Self {
+            database,
+            times,
+            search,
+            many_vectors,
+            beginner,
+            committer,
+            documents,
+            begins,
+            commits,
+        }
     }
 
     /// Step 1 of the write protocol: records the intent, or says what became of it.
@@ -104,8 +118,13 @@ impl Store {
     /// # Errors
     /// [`Error::RequestIdReused`] if the id stands for something else.
     #[tracing::instrument(name = "db.operation.begin", skip_all, err(level = "debug"))]
-    pub async fn begin(&self, intent: Intent) -> Result<Begun, Error> {
-        in_time(intent, async |job| self.begins.submit(job).await).await
+    pub async fn begin(&self, mut intent: Intent) -> Result<Begun, Error> {
+        let words = intent.words.take();
+        let begun = in_time(intent, async |job| self.begins.submit(job).await).await?;
+        if let (Begun::Started(started), Some(words)) = (&begun, words) {
+            self.documents.make(&started.attempt.operation, words);
+        }
+        Ok(begun)
     }
 
     /// What became of an operation, for those who did not begin it.
@@ -124,7 +143,8 @@ impl Store {
     /// [`Error::Fenced`] or [`Error::PhaseChanged`], or [`Error::Invalid`] if the file is not under
     /// the attempt's key; and then nothing was written.
     #[tracing::instrument(name = "db.operation.commit", skip_all, err(level = "debug"))]
-    pub async fn commit(&self, change: Change) -> Result<Entity, Error> {
+    pub async fn commit(&self, mut change: Change) -> Result<Entity, Error> {
+        change.document = self.documents.take(&change).await;
         if change.is_small() {
             in_time(change, async |job| self.commits.submit(job).await).await
         } else {

@@ -38,6 +38,7 @@ fn intent() -> Intent {
         kind: Kind::Create { extension: "md".to_owned() },
         lease: None,
         draft: None,
+        words: None,
     }
 }
 
@@ -54,6 +55,7 @@ fn change(attempt: Attempt, title: &str) -> Change {
             search_text: Some("body".to_owned()),
         },
         event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
+        document: None,
     }
 }
 

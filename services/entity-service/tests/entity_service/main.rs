@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests too")]
 
+mod ahead;
 mod configuration;
 mod content;
 mod edits;

@@ -37,6 +37,7 @@ fn intent() -> Intent {
         kind: Kind::Create { extension: "md".to_owned() },
         lease: None,
         draft: None,
+        words: None,
     }
 }
 
@@ -60,6 +61,7 @@ fn change(attempt: &Attempt) -> Change {
             search_text: Some("body".to_owned()),
         },
         event: EventDraft { event_type: "entity.created".to_owned(), data: "{}".to_owned() },
+        document: None,
     }
 }
 

@@ -11,7 +11,7 @@ use synap_proto::field;
 pub(crate) use content::{BodyAhead, BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
     Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,
-    OperationId, Purgeable, Update, What,
+    OperationId, Purgeable, Update, What, Words,
 };
 pub(crate) use event::{EntityEvent, EventClient};
 

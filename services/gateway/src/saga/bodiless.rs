@@ -66,6 +66,7 @@ impl Saga {
             kind,
             lease: None,
             draft: None,
+            words: None,
         };
         self.run(&intent, &mut Bodiless(Change { what, event_type, event_data })).await
     }

@@ -7,10 +7,13 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written, note_body::reference};
 use crate::{
-    clients::{Attempt, BodyAhead, Change, Creation, Intent, Kind, OperationId, What},
+    clients::{Attempt, BodyAhead, Change, Creation, Intent, Kind, OperationId, What, Words},
     domain::{Body, NoteDraft},
     error::Error,
 };
+
+/// Bytes of a body whose search document is made ahead: entity-service takes no more.
+const MAX_AHEAD_BYTES: usize = 16 * 1024;
 
 struct CreateNote {
     draft: NoteDraft,
@@ -31,9 +34,19 @@ impl Saga {
             kind: Kind::Create { extension: "md" },
             lease: None,
             draft: None,
+            words: words(&draft),
         };
         self.run(&intent, &mut CreateNote { draft }).await
     }
+}
+
+/// What the note will be found by. A long one is not worth sending twice.
+fn words(draft: &NoteDraft) -> Option<Words> {
+    (draft.content.bytes().len() <= MAX_AHEAD_BYTES).then(|| Words {
+        title: draft.title.clone(),
+        tags: draft.tags.clone(),
+        text: draft.content.to_text(),
+    })
 }
 
 impl Write for CreateNote {

@@ -51,6 +51,7 @@ impl Saga {
             kind: Kind::Create { extension: draft.media.extension() },
             lease: Some(wanted),
             draft: Some(draft.to_json()),
+            words: None,
         };
         loop {
             // All calls for one upload are one attempt: whoever repeats it gets the same key.

@@ -40,6 +40,7 @@ impl Saga {
             kind: Kind::Repair { id: blob.id, extension: "md" },
             lease: None,
             draft: None,
+            words: None,
         };
         self.run(&intent, &mut RepairNote { blob, body }).await
     }

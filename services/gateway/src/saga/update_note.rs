@@ -34,6 +34,7 @@ impl Saga {
             },
             lease: None,
             draft: None,
+            words: None,
         };
         self.run(&intent, &mut UpdateNote { update }).await
     }

@@ -55,6 +55,7 @@ impl Saga {
             kind: Kind::Create { extension: draft.media.extension() },
             lease: None,
             draft: None,
+            words: None,
         };
         let check = ContentCheck::new(&draft, max_bytes);
         let mut upload =

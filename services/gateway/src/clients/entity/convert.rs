@@ -33,6 +33,11 @@ pub(super) fn begin_request(
         new_id: new_id.map(|id| id.to_string()).unwrap_or_default(),
         lease: intent.lease.and_then(|lease| lease.try_into().ok()),
         draft: intent.draft.clone().unwrap_or_default(),
+        words: intent.words.as_ref().map(|words| pb::Words {
+            title: words.title.clone(),
+            tags: words.tags.clone(),
+            text: words.text.clone(),
+        }),
         ..pb::BeginOperationRequest::default()
     };
     match intent.kind {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub(crate) use types::{
     Attempt, Begun, Change, Committed, Creation, Found, Intent, Kind, NewBody, OperationId,
-    Purgeable, Update, What,
+    Purgeable, Update, What, Words,
 };
 
 use self::convert::{

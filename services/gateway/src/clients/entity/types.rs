@@ -29,6 +29,17 @@ pub(crate) struct Intent {
     pub(crate) lease: Option<Duration>,
     /// JSON object for whoever continues the write.
     pub(crate) draft: Option<String>,
+    /// What the new entity will be found by, if its search document is to be made ahead.
+    pub(crate) words: Option<Words>,
+}
+
+/// What an entity is found by.
+#[derive(Debug, Clone)]
+pub(crate) struct Words {
+    pub(crate) title: String,
+    pub(crate) tags: Vec<String>,
+    /// The beginning of the body; 16 KiB at most.
+    pub(crate) text: String,
 }
 
 impl Intent {
