@@ -253,6 +253,14 @@ impl System {
         self.directory.path().join("paused")
     }
 
+    /// Lets a failpoint pause again, after another has. Whoever had that one must be gone.
+    pub fn forget_mark(&self) {
+        for file in [self.mark(), self.mark().with_extension("used")] {
+            // Most failpoints leave none.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
     pub fn blob_dir(&self) -> PathBuf {
         self.directory.path().join("blobs")
     }
