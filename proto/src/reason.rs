@@ -35,6 +35,10 @@ pub const UPLOAD_INCOMPLETE: &str = "UPLOAD_INCOMPLETE";
 pub const UPLOAD_COMPLETE: &str = "UPLOAD_COMPLETE";
 /// The event id was used for an event with another body.
 pub const EVENT_ID_REUSED: &str = "EVENT_ID_REUSED";
+/// The cursor is from a store that is ahead of this one: this one was restored from an older copy.
+pub const CURSOR_AHEAD: &str = "CURSOR_AHEAD";
+/// The cursor is from another store.
+pub const CURSOR_UNKNOWN: &str = "CURSOR_UNKNOWN";
 /// The key is taken by other bytes.
 pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
 /// The body is not what its size or checksum promised.

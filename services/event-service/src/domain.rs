@@ -1,13 +1,17 @@
 //! Streams and events, checked: whatever has one of these types can be stored.
 
 mod event;
+mod feed;
 mod json;
+mod read;
 
 use synap_types::{EntityType, UserId};
 use uuid::Uuid;
 
 pub(crate) use event::{EventType, NewEvent, Source, StoredEvent};
+pub(crate) use feed::{ConsumerName, Filter, Place, Start, Subscribing};
 pub(crate) use json::JsonObject;
+pub(crate) use read::{Counting, PageEnd, Read, Times, Which};
 
 /// Events of one append at most.
 pub(crate) const MAX_EVENTS: usize = 1_000;
@@ -15,6 +19,8 @@ pub(crate) const MAX_EVENTS: usize = 1_000;
 pub(crate) const MAX_STREAMS: usize = 100;
 /// Events that one read answers at most.
 pub(crate) const MAX_READ: u32 = 10_000;
+/// Types that a filter names at most.
+pub(crate) const MAX_TYPES: usize = 100;
 /// Bytes of an event's data at most: events hold references and deltas, not whole objects.
 pub(crate) const MAX_DATA_BYTES: usize = 64 * 1024;
 /// Bytes of an event's metadata at most.

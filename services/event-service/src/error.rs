@@ -8,7 +8,10 @@ use synap_proto::{field::Violation, reason};
 use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Response, Status};
 
-use crate::store::{AppendError, DatabaseError};
+use crate::{
+    domain::ConsumerName,
+    store::{AppendError, CursorError, DatabaseError},
+};
 
 /// What a handler answers.
 pub(crate) type Answer<T> = Result<Response<T>, Status>;
@@ -19,6 +22,25 @@ pub(crate) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 /// Any failure of a handler, on its way to a `Status`.
 #[derive(Debug)]
 pub(crate) struct Failure(RpcError);
+
+impl Failure {
+    /// A subscription ends because the service does.
+    pub(crate) fn stopping() -> Self {
+        let message = "the service is stopping; subscribe again after the last cursor";
+        Self(
+            RpcError::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
+                .retry_after(Duration::from_secs(1)),
+        )
+    }
+
+    /// There is no consumer of that name.
+    pub(crate) fn no_consumer(name: &ConsumerName) -> Self {
+        Self(
+            RpcError::new(Code::NotFound, reason::NOT_FOUND, "no such consumer")
+                .with("consumer", name.as_str()),
+        )
+    }
+}
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
@@ -45,6 +67,18 @@ impl From<DatabaseError> for Failure {
         } else {
             RpcError::internal(&error)
         })
+    }
+}
+
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Self {
+        let message = error.to_string();
+        let reason = match error {
+            CursorError::Ahead => reason::CURSOR_AHEAD,
+            CursorError::Unknown => reason::CURSOR_UNKNOWN,
+            CursorError::Database(error) => return error.into(),
+        };
+        Self(RpcError::new(Code::FailedPrecondition, reason, message))
     }
 }
 

@@ -2,26 +2,54 @@
 
 mod convert;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{
-    AppendEventsRequest, AppendEventsResponse, ReadStreamRequest, ReadStreamResponse,
+    AppendEventsRequest, AppendEventsResponse, CountEventsRequest, CountEventsResponse,
+    DeleteConsumerRequest, DeleteConsumerResponse, GetStreamVersionRequest,
+    GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, ReadByTypeRequest,
+    ReadByTypeResponse, ReadCorrelatedRequest, ReadCorrelatedResponse, ReadStreamRequest,
+    ReadStreamResponse, ReadUserEventsRequest, ReadUserEventsResponse, SaveCheckpointRequest,
+    SaveCheckpointResponse, SubscribeRequest, SubscribeResponse,
     event_service_server::EventService,
 };
-use tonic::Request;
+use synap_proto::field;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response};
 
 use crate::{
+    domain::Read,
     error::{Answer, Failure, Streamed},
-    store::Store,
+    store::{DatabaseError, Store},
 };
+
+/// Calls that are good for as long as a deadline can be.
+pub(crate) const LONG_CALLS: &[&str] = &["/synap.event.v1.EventService/Subscribe"];
 
 pub(crate) struct EventApi {
     store: Store,
+    /// Ends subscriptions: nothing else would.
+    stop: CancellationToken,
 }
 
 impl EventApi {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, stop: CancellationToken) -> Self {
+        Self { store, stop }
     }
+
+    async fn read<T: 'static>(
+        &self,
+        read: Read,
+        answer: impl Fn(synap_proto::event::Event) -> T + Send + 'static,
+    ) -> Answer<Streamed<T>> {
+        let events = self.store.read(read).await.map_err(Failure::from)?;
+        Ok(streamed(events.map_ok(move |event| answer(event.into()))))
+    }
+}
+
+fn streamed<T: 'static>(
+    answers: impl Stream<Item = Result<T, DatabaseError>> + Send + 'static,
+) -> Response<Streamed<T>> {
+    Response::new(answers.map_err(|error| Failure::from(error).into()).boxed())
 }
 
 #[tonic::async_trait]
@@ -44,11 +72,106 @@ impl EventService for EventApi {
         &self,
         request: Request<ReadStreamRequest>,
     ) -> Answer<Self::ReadStreamStream> {
-        let read = convert::stream_read(request.into_inner()).map_err(Failure::from)?;
-        let events = self.store.read_stream(read).await.map_err(Failure::from)?;
-        let answers = events
-            .map_ok(|event| ReadStreamResponse { event: Some(event.into()) })
-            .map_err(|error| Failure::from(error).into());
-        Ok(tonic::Response::new(answers.boxed()))
+        let read = convert::stream(request.into_inner()).map_err(Failure::from)?;
+        self.read(read, |event| ReadStreamResponse { event: Some(event) }).await
+    }
+
+    async fn get_stream_version(
+        &self,
+        request: Request<GetStreamVersionRequest>,
+    ) -> Answer<GetStreamVersionResponse> {
+        let request = request.into_inner();
+        let user = field::user_id("user_id", request.user_id).map_err(Failure::from)?;
+        let stream = convert::stream_id(request.aggregate_type, &request.aggregate_id);
+        let stream = stream.map_err(Failure::from)?;
+        let version = self.store.stream_version(&user, &stream).await.map_err(Failure::from)?;
+        Ok(GetStreamVersionResponse { version }.into())
+    }
+
+    type ReadUserEventsStream = Streamed<ReadUserEventsResponse>;
+
+    async fn read_user_events(
+        &self,
+        request: Request<ReadUserEventsRequest>,
+    ) -> Answer<Self::ReadUserEventsStream> {
+        let read = convert::timeline(request.into_inner()).map_err(Failure::from)?;
+        self.read(read, |event| ReadUserEventsResponse { event: Some(event) }).await
+    }
+
+    type ReadCorrelatedStream = Streamed<ReadCorrelatedResponse>;
+
+    async fn read_correlated(
+        &self,
+        request: Request<ReadCorrelatedRequest>,
+    ) -> Answer<Self::ReadCorrelatedStream> {
+        let read = convert::correlated(request.into_inner()).map_err(Failure::from)?;
+        self.read(read, |event| ReadCorrelatedResponse { event: Some(event) }).await
+    }
+
+    type ReadByTypeStream = Streamed<ReadByTypeResponse>;
+
+    async fn read_by_type(
+        &self,
+        request: Request<ReadByTypeRequest>,
+    ) -> Answer<Self::ReadByTypeStream> {
+        let (filter, after, limit) =
+            convert::by_type(request.into_inner()).map_err(Failure::from)?;
+        let found = self.store.read_by_type(filter, after, limit).await.map_err(Failure::from)?;
+        Ok(streamed(found.map_ok(|(event, place)| convert::progress(event.as_deref(), place))))
+    }
+
+    async fn count_events(
+        &self,
+        request: Request<CountEventsRequest>,
+    ) -> Answer<CountEventsResponse> {
+        let counting = convert::counting(request.into_inner()).map_err(Failure::from)?;
+        let count = self.store.count(&counting).await.map_err(Failure::from)?;
+        Ok(CountEventsResponse { count }.into())
+    }
+
+    type SubscribeStream = Streamed<SubscribeResponse>;
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Self::SubscribeStream> {
+        let subscribing = convert::subscribing(request.into_inner()).map_err(Failure::from)?;
+        let subscription = self.store.subscribe(subscribing).await.map_err(Failure::from)?;
+        let messages = stream::try_unfold(subscription, |mut subscription| async {
+            let message = subscription.next().await.map_err(Failure::from)?;
+            Ok(Some((convert::message(message), subscription)))
+        });
+        // It has no end of its own.
+        let stopped = stream::once(async { Err(Failure::stopping().into()) });
+        let messages = messages.take_until(self.stop.clone().cancelled_owned()).chain(stopped);
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn save_checkpoint(
+        &self,
+        request: Request<SaveCheckpointRequest>,
+    ) -> Answer<SaveCheckpointResponse> {
+        let (name, place, rewind) =
+            convert::checkpoint(request.into_inner()).map_err(Failure::from)?;
+        let kept = self.store.save_checkpoint(&name, place, rewind).await;
+        let cursor = kept.map_err(Failure::from)?.cursor();
+        Ok(SaveCheckpointResponse { cursor }.into())
+    }
+
+    async fn delete_consumer(
+        &self,
+        request: Request<DeleteConsumerRequest>,
+    ) -> Answer<DeleteConsumerResponse> {
+        let name = convert::consumer(request.into_inner().consumer).map_err(Failure::from)?;
+        if !self.store.delete_consumer(&name).await.map_err(Failure::from)? {
+            return Err(Failure::no_consumer(&name).into());
+        }
+        Ok(DeleteConsumerResponse {}.into())
+    }
+
+    async fn list_consumers(
+        &self,
+        _: Request<ListConsumersRequest>,
+    ) -> Answer<ListConsumersResponse> {
+        let consumers = self.store.consumers().await.map_err(Failure::from)?;
+        let consumers = consumers.into_iter().map(Into::into).collect();
+        Ok(ListConsumersResponse { consumers }.into())
     }
 }

@@ -7,7 +7,8 @@
 //! 2. `grpc` validates a request into the types of `domain`, calls the `store`, and maps what comes
 //!    back; `error` says what each failure looks like on the wire.
 //! 3. `store/append` groups the appends of concurrent callers into one statement, `append.sql`,
-//!    which is the heart of the service; `store/read` reads streams in pages.
+//!    which is the heart of the service; `store/read` reads what is one user's in pages, and
+//!    `store/feed` follows all events, see `docs/events.md`.
 //! 4. `migrations/event` has the tables. They live in the schema `event_store`.
 //!
 //! **Exactly once.** An event id is stored once, whatever happens: the ledger (`event_ids`) and
@@ -16,7 +17,7 @@
 //! stream, the user and every field of the event; JSON is compared by value, not by spelling.
 //!
 //! **In order.** The versions of a stream count from 1 without gaps. All events together are
-//! ordered by `(xid, pos)`, which agrees with the versions of every stream.
+//! ordered by `(epoch, xid, pos)`, which agrees with the versions of every stream.
 
 mod config;
 mod domain;

@@ -8,14 +8,22 @@ use synap_proto::event::event_service_server::EventServiceServer;
 use synap_rpc::Server;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, config::DatabaseUrl, grpc::EventApi, store::Store};
+use crate::{
+    Config,
+    config::DatabaseUrl,
+    grpc::{EventApi, LONG_CALLS},
+    store::Store,
+};
 
 const NAME: &str = "event-service";
 
 /// What `migrations/event` brings the database to.
-pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(
-    || synap_postgres::migrator!("../../../migrations/event": "0001_event_store.sql"),
-);
+pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    synap_postgres::migrator!("../../../migrations/event":
+        "0001_event_store.sql",
+        "0003_feed.sql",
+    )
+});
 
 /// The table of applied migrations, in the schema that the connection uses first.
 pub const MIGRATION_TABLE: &str = "_event_migrations";
@@ -95,8 +103,11 @@ impl Service {
             "event-service listens"
         );
         let store = Store::new(pool.clone(), config.group_commit());
-        let serving =
-            server.add_service(EventServiceServer::new(EventApi::new(store))).serve(stop, || {
+        let api = EventApi::new(store, stop.clone());
+        let serving = server
+            .long_calls(LONG_CALLS)
+            .add_service(EventServiceServer::new(api))
+            .serve(stop, || {
                 let pool = pool.clone();
                 async move {
                     synap_postgres::migrations_current(&pool, &MIGRATOR, MIGRATION_TABLE)

@@ -1,10 +1,15 @@
 //! The event store in PostgreSQL.
 
 mod append;
+mod by_type;
+mod cluster;
 mod columns;
+mod consumers;
+mod feed;
 mod read;
 
-pub(crate) use read::StreamRead;
+pub(crate) use consumers::Consumer;
+pub(crate) use feed::{CursorError, Message};
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +21,10 @@ use synap_rpc::deadline;
 
 use uuid::Uuid;
 
-use crate::domain::{Appended, Expected, StreamId};
+use crate::domain::{Appended, EventType, Expected, StreamId};
 use append::Job;
+use cluster::Cluster;
+use feed::Tailer;
 
 /// The most that is waited for a connection: a suspended database needs seconds to wake up.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
@@ -25,10 +32,14 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// while to get there.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
+/// Bytes of data and metadata that one statement reads, give or take one event.
+const PAGE_BYTES: i64 = 1024 * 1024;
+
 /// The event store.
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Database,
+    tailer: Arc<Tailer>,
     group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
 }
 
@@ -36,7 +47,8 @@ impl Store {
     /// Must be called within a Tokio runtime.
     pub(crate) fn new(pool: PgPool, options: GroupCommitOptions) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
-        let database = Database { pool };
+        let database = Database { pool, cluster: Arc::default() };
+        let tailer = Tailer::new(database.clone());
         let runner = database.clone();
         let group = GroupCommit::new(
             options,
@@ -46,24 +58,35 @@ impl Store {
                 async move { database.append_batch(jobs, &kept).await }
             },
         );
-        Self { database, group: Arc::new(group) }
+        Self { database, tailer, group: Arc::new(group) }
     }
 }
 
 #[derive(Clone)]
 struct Database {
     pool: PgPool,
+    cluster: Arc<Cluster>,
 }
 
 impl Database {
     /// A connection, or in good time before the caller's deadline the news that there is none.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
         let limit = patience().unwrap_or(ACQUIRE_LIMIT).min(ACQUIRE_LIMIT);
-        match tokio::time::timeout(limit, self.pool.acquire()).await {
-            Ok(outcome) => Ok(outcome?),
+        let acquired = async {
+            let mut connection = self.pool.acquire().await?;
+            self.cluster.enter(&mut connection).await?;
+            Ok(connection)
+        };
+        match tokio::time::timeout(limit, acquired).await {
+            Ok(outcome) => outcome,
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }
     }
+}
+
+/// Types as a statement takes them: none is NULL, and lets everything through.
+fn names(types: &[EventType]) -> Option<Vec<&str>> {
+    (!types.is_empty()).then(|| types.iter().map(EventType::as_str).collect())
 }
 
 /// How long the caller can be kept waiting and still be told why; `None` if it is in no hurry.
@@ -94,6 +117,7 @@ impl DatabaseError {
                     || matches!(
                         &*code,
                         "42P01" // undefined_table: not migrated yet
+                            | "42883" // undefined_function: neither
                             | "3F000" // invalid_schema_name: neither
                             | "3D000" // invalid_catalog_name: not created yet
                             | "25006" // read_only_sql_transaction: a standby

@@ -132,6 +132,7 @@ pub(crate) struct StoredEvent {
     pub(crate) causation_id: Option<Uuid>,
     pub(crate) correlation_id: Option<Uuid>,
     pub(crate) source: String,
+    pub(crate) epoch: i64,
     pub(crate) xid: i64,
     pub(crate) pos: i64,
 }
@@ -149,6 +150,7 @@ synap_postgres::from_row!(StoredEvent {
     causation_id,
     correlation_id,
     source,
+    epoch,
     xid,
     pos,
 });

@@ -53,9 +53,12 @@ impl Store {
             && let Some(only) = appends.pop()
         {
             let appended = self.append_grouped(only).instrument(span).await?;
+            self.tailer.appended();
             return Ok(vec![appended]);
         }
-        self.database.append_all(&appends).instrument(span).await
+        let appended = self.database.append_all(&appends).instrument(span).await?;
+        self.tailer.appended();
+        Ok(appended)
     }
 
     async fn append_grouped(&self, append: StreamAppend) -> Outcome {
@@ -107,7 +110,9 @@ impl Database {
                 appends.iter().map(|_| Err(error.clone().into())).collect()
             }
             Err(error) => {
-                // One of them, or its neighbour in another replica, spoiled it for all.
+                // One of them, or its neighbour in another replica, spoiled it for all; or the
+                // database is gone.
+                self.cluster.forget();
                 tracing::debug!(reason = %error, count = appends.len(), "a group is taken apart");
                 set_running(false);
                 self.append_apart(&appends).await

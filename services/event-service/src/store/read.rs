@@ -1,38 +1,83 @@
-//! Reads of one stream, page by page: no connection is held while a client takes its time.
+//! Reads of one user's events, page by page: no connection is held while a client takes its time,
+//! and a page is of bounded bytes.
 
 use std::collections::VecDeque;
 
+use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
+use sqlx::{FromRow, Postgres, Row as _, postgres::PgRow, query::QueryAs};
 use synap_types::UserId;
 use tracing::Instrument as _;
 
-use super::{Database, DatabaseError, Store};
-use crate::domain::{StoredEvent, StreamId};
+use super::{Database, DatabaseError, PAGE_BYTES, Store, names};
+use crate::domain::{Counting, PageEnd, Read, StoredEvent, StreamId, Which};
 
-/// Events fetched at once: with events as large as they may be, some 14 MiB.
-const PAGE: u32 = 200;
+/// Events of a page at most.
+const PAGE: u32 = 500;
 
-/// What to read.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamRead {
-    /// Another user's stream is empty.
-    pub(crate) user: UserId,
-    pub(crate) stream: StreamId,
-    /// The first version to read.
-    pub(crate) from_version: i64,
-    /// Events at most.
-    pub(crate) limit: u32,
+/// A statement that reads a page of the events for which `$where` holds: at most $2 of them, and
+/// none after the first that brings it to $3 bytes. `found` is how many there were before the bytes
+/// were counted.
+macro_rules! page {
+    ($where:literal, $order:literal) => {
+        concat!(
+            "SELECT * FROM (
+                 SELECT e.*, count(*) OVER () AS found,
+                        coalesce(sum(octet_length(data) + octet_length(metadata)) OVER (
+                            ORDER BY ",
+            $order,
+            "               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes
+                 FROM (SELECT event_id, aggregate_type, aggregate_id, version, event_type, user_id,
+                              occurred_at, data::text AS data, metadata::text AS metadata,
+                              causation_id, correlation_id, source, epoch,
+                              xid::text::bigint AS xid, pos
+                       FROM event_store.events
+                       WHERE user_id = $1 AND ",
+            $where,
+            "          ORDER BY ",
+            $order,
+            "          LIMIT $2) AS e
+             ) AS page WHERE bytes < $3 ORDER BY ",
+            $order
+        )
+    };
 }
 
+const STREAM: [&str; 2] = [
+    page!("aggregate_type = $4 AND aggregate_id = $5 AND version >= $6", "version"),
+    page!("aggregate_type = $4 AND aggregate_id = $5 AND version <= $6", "version DESC"),
+];
+const TIMELINE: [&str; 2] = [
+    page!(
+        "($4::text[] IS NULL OR event_type = ANY ($4)) AND occurred_at >= $5 AND occurred_at < $6
+         AND (occurred_at, pos) > ($7, $8)",
+        "occurred_at, pos"
+    ),
+    page!(
+        "($4::text[] IS NULL OR event_type = ANY ($4)) AND occurred_at >= $5 AND occurred_at < $6
+         AND (occurred_at, pos) < ($7, $8)",
+        "occurred_at DESC, pos DESC"
+    ),
+];
+const CORRELATED: &str =
+    page!("correlation_id = $4 AND (occurred_at, pos) > ($5, $6)", "occurred_at, pos");
+
+/// Around the times that an event can have.
+const EARLIEST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
+    Some(year_one) => year_one,
+    None => DateTime::UNIX_EPOCH,
+};
+const LATEST: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+
 impl Store {
-    /// The events of a stream in the order of versions. The first page is fetched before this
-    /// returns, so that a database that is down shows at once.
-    pub(crate) async fn read_stream(
+    /// The events that a read asks for. The first page is fetched before this returns, so that a
+    /// database that is down shows at once.
+    pub(crate) async fn read(
         &self,
-        read: StreamRead,
+        read: Read,
     ) -> Result<impl Stream<Item = Result<StoredEvent, DatabaseError>> + Send + use<>, DatabaseError>
     {
-        let mut pages = Pages { database: self.database.clone(), left: read.limit, read };
+        let mut pages = Pages { database: self.database.clone(), read };
         let first = pages.next().await?;
         Ok(stream::try_unfold((pages, first), |(mut pages, mut page)| async {
             if page.is_empty() {
@@ -41,58 +86,135 @@ impl Store {
             Ok(page.pop_front().map(|event| (event, (pages, page))))
         }))
     }
+
+    /// The version of a stream's newest event; 0 if there is none, or it is another user's.
+    pub(crate) async fn stream_version(
+        &self,
+        user: &UserId,
+        stream: &StreamId,
+    ) -> Result<i64, DatabaseError> {
+        let mut connection = self.database.acquire().await?;
+        let version = sqlx::query_scalar(
+            "SELECT version FROM event_store.streams
+             WHERE aggregate_type = $1 AND aggregate_id = $2 AND user_id = $3",
+        )
+        .bind(stream.aggregate_type.as_str())
+        .bind(stream.aggregate_id)
+        .bind(user.as_str())
+        .fetch_optional(&mut *connection)
+        .instrument(tracing::info_span!("db.stream.version"))
+        .await?;
+        Ok(version.unwrap_or(0))
+    }
+
+    /// How many events there are.
+    pub(crate) async fn count(&self, counting: &Counting) -> Result<i64, DatabaseError> {
+        let mut connection = self.database.acquire().await?;
+        let sql = match counting.user {
+            Some(_) => {
+                "SELECT count(*) FROM event_store.events
+                 WHERE user_id = $1 AND ($2::text[] IS NULL OR event_type = ANY ($2))
+                   AND occurred_at >= $3 AND occurred_at < $4"
+            }
+            // Everybody's, for operators.
+            None => {
+                "SELECT count(*) FROM event_store.events
+                 WHERE $1::text IS NULL AND ($2::text[] IS NULL OR event_type = ANY ($2))
+                   AND occurred_at >= $3 AND occurred_at < $4"
+            }
+        };
+        let count = sqlx::query_scalar(sql)
+            .bind(counting.user.as_ref().map(UserId::as_str))
+            .bind(names(&counting.types))
+            .bind(counting.times.from.unwrap_or(EARLIEST))
+            .bind(counting.times.until.unwrap_or(LATEST))
+            .fetch_one(&mut *connection)
+            .instrument(tracing::info_span!("db.event.count"))
+            .await?;
+        Ok(count)
+    }
 }
 
 struct Pages {
     database: Database,
-    /// Where the next page begins.
-    read: StreamRead,
-    /// Events still wanted.
-    left: u32,
+    /// What is still wanted: where the next page begins, and how many events.
+    read: Read,
+}
+
+/// An event, and how many the page could have had.
+struct Row {
+    event: StoredEvent,
+    found: i64,
+}
+
+impl FromRow<'_, PgRow> for Row {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { event: StoredEvent::from_row(row)?, found: row.try_get("found")? })
+    }
 }
 
 impl Pages {
     /// The next page; an empty one is the end.
     async fn next(&mut self) -> Result<VecDeque<StoredEvent>, DatabaseError> {
-        let wanted = self.left.min(PAGE);
+        let wanted = self.read.limit.min(PAGE);
         if wanted == 0 {
             return Ok(VecDeque::new());
         }
-        let span = tracing::info_span!("db.stream.read");
-        let page = self.database.page(&self.read, wanted).instrument(span).await?;
-        // A page that is not full was the last one.
-        let got = u32::try_from(page.len()).unwrap_or(u32::MAX);
-        self.left = if got < wanted { 0 } else { self.left - got };
-        if let Some(last) = page.back() {
-            self.read.from_version = last.version + 1;
+        let mut connection = self.database.acquire().await?;
+        let rows = page(&self.read, wanted)
+            .fetch_all(&mut *connection)
+            .instrument(tracing::info_span!("db.event.read"))
+            .await?;
+        let got = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let found = rows.first().map_or(0, |row| row.found);
+        let is_last = found < i64::from(wanted) && found == i64::from(got);
+        self.read.limit = if is_last { 0 } else { self.read.limit - got };
+        if let Some(last) = rows.last() {
+            self.read.go_on_after(&last.event);
         }
-        Ok(page)
+        Ok(rows.into_iter().map(|row| row.event).collect())
     }
 }
 
-impl Database {
-    async fn page(
-        &self,
-        read: &StreamRead,
-        limit: u32,
-    ) -> Result<VecDeque<StoredEvent>, DatabaseError> {
-        let mut connection = self.acquire().await?;
-        let events: Vec<StoredEvent> = sqlx::query_as(
-            "SELECT event_id, aggregate_type, aggregate_id, version, event_type, user_id,
-                    occurred_at, data::text AS data, metadata::text AS metadata, causation_id,
-                    correlation_id, source, xid::text::bigint AS xid, pos
-             FROM event_store.events
-             WHERE aggregate_type = $1 AND aggregate_id = $2 AND user_id = $3 AND version >= $4
-             ORDER BY version
-             LIMIT $5",
-        )
-        .bind(read.stream.aggregate_type.as_str())
-        .bind(read.stream.aggregate_id)
-        .bind(read.user.as_str())
-        .bind(read.from_version)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *connection)
-        .await?;
-        Ok(events.into())
+impl Read {
+    fn go_on_after(&mut self, event: &StoredEvent) {
+        match &mut self.which {
+            Which::Stream { from, .. } => {
+                *from = event.version + if self.backwards { -1 } else { 1 };
+            }
+            Which::Timeline { after, .. } | Which::Correlated { after, .. } => {
+                *after = Some(PageEnd { occurred_at: event.occurred_at, pos: event.pos });
+            }
+        }
+    }
+}
+
+fn page(read: &Read, wanted: u32) -> QueryAs<'_, Postgres, Row, sqlx::postgres::PgArguments> {
+    let query =
+        |sql| sqlx::query_as(sql).bind(read.user.as_str()).bind(i64::from(wanted)).bind(PAGE_BYTES);
+    let direction = usize::from(read.backwards);
+    let edge = if read.backwards {
+        PageEnd { occurred_at: LATEST, pos: i64::MAX }
+    } else {
+        PageEnd { occurred_at: EARLIEST, pos: 0 }
+    };
+    match &read.which {
+        Which::Stream { stream, from } => query(STREAM[direction])
+            .bind(stream.aggregate_type.as_str())
+            .bind(stream.aggregate_id)
+            .bind(from),
+        Which::Timeline { types, times, after } => {
+            let after = after.unwrap_or(edge);
+            query(TIMELINE[direction])
+                .bind(names(types))
+                .bind(times.from.unwrap_or(EARLIEST))
+                .bind(times.until.unwrap_or(LATEST))
+                .bind(after.occurred_at)
+                .bind(after.pos)
+        }
+        Which::Correlated { correlation_id, after } => {
+            let after = after.unwrap_or(edge);
+            query(CORRELATED).bind(correlation_id).bind(after.occurred_at).bind(after.pos)
+        }
     }
 }

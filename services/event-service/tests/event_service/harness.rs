@@ -7,13 +7,16 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use prost_types::Timestamp;
 use synap_event_service::{Config, Service, StartError};
 use synap_proto::event::{
-    AppendEventsRequest, Event, ExpectedVersion, NewEvent, ReadStreamRequest, StreamAppend,
-    StreamAppendResult, event_service_client::EventServiceClient, expected_version::Expectation,
+    AppendEventsRequest, Event, ExpectedVersion, Heartbeat, NewEvent, ReadStreamRequest,
+    StreamAppend, StreamAppendResult, SubscribeRequest, SubscribeResponse,
+    event_service_client::EventServiceClient, expected_version::Expectation,
+    subscribe_request::Start, subscribe_response::Message,
 };
 use synap_rpc::{Channel, RpcError};
 use synap_testkit::postgres::{TestDatabase, TestServer};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 use uuid::Uuid;
 
 /// How long anything may take that a test waits for.
@@ -168,8 +171,7 @@ pub(crate) fn stream_of(user: &str, stream: u128) -> ReadStreamRequest {
         user_id: user.to_owned(),
         aggregate_type: "note".to_owned(),
         aggregate_id: id(stream).to_string(),
-        from_version: 0,
-        limit: 0,
+        ..ReadStreamRequest::default()
     }
 }
 
@@ -185,6 +187,69 @@ pub(crate) async fn read(
         .map_ok(|answer| answer.event.unwrap())
         .try_collect()
         .await
+}
+
+/// A subscription as a test reads it.
+pub(crate) struct Feed {
+    messages: Streaming<SubscribeResponse>,
+}
+
+impl Feed {
+    pub(crate) async fn open(client: &Client, request: SubscribeRequest) -> Result<Self, RpcError> {
+        let answer = client.clone().subscribe(request).await;
+        let messages = answer.map_err(|status| RpcError::from_status(&status))?.into_inner();
+        Ok(Self { messages })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Message, RpcError> {
+        let message = tokio::time::timeout(PATIENCE, self.messages.message()).await.unwrap();
+        let message = message.map_err(|status| RpcError::from_status(&status))?;
+        Ok(message.unwrap().message.unwrap())
+    }
+
+    /// The next events, whatever heartbeats come between.
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            if let Message::Event(event) = self.next().await.unwrap() {
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    /// The first heartbeat for which something holds; no event may come before it.
+    pub(crate) async fn heartbeat(&mut self, condition: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            match self.next().await.unwrap() {
+                Message::Heartbeat(heartbeat) if condition(&heartbeat) => return heartbeat,
+                Message::Heartbeat(_) => {}
+                Message::Event(event) => panic!("an event: {event:?}"),
+            }
+        }
+        panic!("waited too long for a heartbeat");
+    }
+}
+
+/// From the beginning, with frequent heartbeats.
+pub(crate) fn from_the_beginning() -> SubscribeRequest {
+    SubscribeRequest {
+        heartbeat_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..SubscribeRequest::default()
+    }
+}
+
+pub(crate) fn from_now() -> SubscribeRequest {
+    SubscribeRequest { start: Some(Start::Now(())), ..from_the_beginning() }
+}
+
+pub(crate) fn after(cursor: &str) -> SubscribeRequest {
+    SubscribeRequest { start: Some(Start::Cursor(cursor.to_owned())), ..from_the_beginning() }
+}
+
+pub(crate) fn ids(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.event_id.as_str()).collect()
 }
 
 pub(crate) async fn count(database: &TestDatabase, query: &'static str) -> i64 {

@@ -4,11 +4,17 @@
 #![expect(clippy::result_large_err, reason = "an answer a test looks at is not moved about")]
 
 mod append;
+mod consumers;
+mod feed;
 mod harness;
+mod horizon;
 mod idempotency;
+mod kills;
 mod migrations;
 mod operation;
 mod order;
 mod outage;
 mod read;
+mod restore;
+mod timeline;
 mod validation;

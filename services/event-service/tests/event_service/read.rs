@@ -1,9 +1,9 @@
 //! ReadStream.
 
 use futures::StreamExt as _;
-use synap_proto::event::{ReadStreamRequest, StreamAppend};
+use synap_proto::event::{GetStreamVersionRequest, ReadStreamRequest, StreamAppend};
 
-use crate::harness::{Running, append, database, event, read, send_one, service, stream_of};
+use crate::harness::{Running, append, database, event, id, read, send_one, service, stream_of};
 
 #[tokio::test]
 async fn ten_thousand_events_come_in_order_whatever_part_is_asked_for() {
@@ -27,8 +27,36 @@ async fn ten_thousand_events_come_in_order_whatever_part_is_asked_for() {
         let versions: Vec<i64> = events.iter().map(|event| event.version).collect();
         assert_eq!(versions, expected.collect::<Vec<_>>(), "from {from_version}, {limit}");
     }
+    for (from_version, limit, low, high) in
+        [(0, 0, 1_001, 11_000), (700, 0, 1, 700), (700, 5, 696, 700)]
+    {
+        let backwards = ReadStreamRequest { from_version, limit, backwards: true, ..whole.clone() };
+        let events = read(client, backwards).await.unwrap();
+        let versions: Vec<i64> = events.iter().map(|event| event.version).collect();
+        assert_eq!(
+            versions,
+            (low..=high).rev().collect::<Vec<_>>(),
+            "from {from_version}, {limit}"
+        );
+    }
     let beyond = ReadStreamRequest { from_version: 11_001, ..whole };
     assert_eq!(read(client, beyond).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_version_of_a_stream_is_told_to_its_owner_only() {
+    let (_database, running) = service().await;
+    send_one(&running.client, append(900, 1)).await.unwrap();
+    send_one(&running.client, append(900, 2)).await.unwrap();
+    for (user, stream, version) in [("ada", 900, 2), ("ada", 901, 0), ("eve", 900, 0)] {
+        let request = GetStreamVersionRequest {
+            user_id: user.to_owned(),
+            aggregate_type: "note".to_owned(),
+            aggregate_id: id(stream).to_string(),
+        };
+        let answer = running.client.clone().get_stream_version(request).await.unwrap();
+        assert_eq!(answer.into_inner().version, version, "{user} {stream}");
+    }
 }
 
 #[tokio::test]

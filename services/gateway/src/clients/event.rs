@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{promised, promised_time, promised_uuid};
 use crate::error::Error;
 
-const SERVICE: &str = "event-service";
+pub(super) const SERVICE: &str = "event-service";
 
 /// An event of one entity, as the pivot decided it.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(crate) struct EntityEvent {
 /// The event store.
 #[derive(Clone)]
 pub(crate) struct EventClient {
-    stub: EventServiceClient<Channel>,
+    pub(super) stub: EventServiceClient<Channel>,
 }
 
 impl EventClient {
@@ -76,6 +76,7 @@ impl EventClient {
                 aggregate_id: id.to_string(),
                 from_version,
                 limit,
+                backwards: false,
             };
             let answers = self.stub.clone().read_stream(request).await?.into_inner();
             answers.map_err(RpcError::from).try_collect::<Vec<_>>().await
@@ -87,7 +88,7 @@ impl EventClient {
 }
 
 impl EntityEvent {
-    fn read(event: Event) -> Result<Self, Error> {
+    pub(super) fn read(event: Event) -> Result<Self, Error> {
         Ok(Self {
             event_id: promised_uuid(SERVICE, "event_id", &event.event_id)?,
             user_id: event.user_id,

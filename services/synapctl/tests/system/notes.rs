@@ -87,8 +87,7 @@ async fn stream_of(system: &System, user: &str, note: &str) -> Vec<Event> {
         user_id: user.to_owned(),
         aggregate_type: "note".to_owned(),
         aggregate_id: note.to_owned(),
-        from_version: 0,
-        limit: 0,
+        ..ReadStreamRequest::default()
     };
     let mut events = EventServiceClient::new(system.channel(Name::Event));
     let answers = events.read_stream(request).await.unwrap().into_inner();
