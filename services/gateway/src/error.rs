@@ -91,6 +91,9 @@ pub enum Error {
         /// Its version.
         revision: i32,
     },
+    /// The gateway ends while a caller watches.
+    #[error("the gateway is stopping; call again with the last cursor")]
+    Stopping,
     /// A service answered with an error, or with what it should not.
     #[error(transparent)]
     Service(Box<RpcError>),
@@ -212,6 +215,8 @@ impl From<Error> for RpcError {
                     .with("revision", revision.to_string())
                     .retry_after(Duration::from_secs(1))
             }
+            Error::Stopping => Self::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
+                .retry_after(Duration::from_secs(1)),
             Error::Service(error) => *error,
         }
     }

@@ -10,9 +10,11 @@
 //! 4. `recovery.rs`: what happens to a write whose gateway died.
 //!
 //! GetNote is `read_note.rs`, and what it finds broken goes to `repairs.rs`; ListNotes is
-//! `list_notes.rs`, SearchNotes `search_notes.rs`, a note's revisions and events are `history.rs`.
+//! `list_notes.rs`, SearchNotes `search_notes.rs`, a note's revisions and events are `history.rs`, what a
+//! user did is `activity.rs`.
 //! Files go the same way: `grpc/files.rs`, `files.rs`, the other writes in `saga`, `read_file.rs`.
 
+mod activity;
 mod clients;
 mod config;
 mod domain;

@@ -4,7 +4,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use synap_auth::Authenticator;
 use synap_proto::gateway::{
-    file_service_server::FileServiceServer, note_service_server::NoteServiceServer,
+    activity_service_server::ActivityServiceServer, file_service_server::FileServiceServer,
+    note_service_server::NoteServiceServer,
 };
 use synap_rpc::{ByteBudget, CallerLimits, Callers, Channel, Rate, RpcError, Server};
 use synap_types::SystemIds;
@@ -12,12 +13,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activity::ActivityApi,
     clients::{ContentClient, EntityClient, EventClient},
     config::Config,
     domain::PageTokens,
     error::Error,
     files::FileApi,
-    grpc::{Files, LONG_CALLS, Notes},
+    grpc::{Activities, Files, LONG_CALLS, Notes},
     http::{Edge, EdgeOptions},
     list_notes::Finder,
     notes::NoteApi,
@@ -40,6 +42,8 @@ pub struct Service {
     finishing: JoinHandle<()>,
     repairing: JoinHandle<()>,
     readiness: Readiness,
+    /// Ends what has no end of its own.
+    stop: CancellationToken,
 }
 
 /// The gateway can work when the content and entity services can. It does not need event-service:
@@ -90,11 +94,14 @@ impl Service {
             max_file_bytes: config.max_file_bytes,
             upload_expiry: Duration::from_secs(config.upload_url_expiry_secs),
         };
+        let tokens = page_tokens(&config)?;
+        let activity = ActivityApi { event: saga.event.clone(), tokens: tokens.clone() };
+        let stop = CancellationToken::new();
         let (repairs, repairing) = Repairs::start(saga.clone());
         let api = NoteApi {
             saga: saga.clone(),
             reader: Reader { content: content.clone(), entity: entity.clone(), repairs },
-            finder: Finder { content, entity, tokens: page_tokens(&config)? },
+            finder: Finder { content, entity, tokens },
             max_note_bytes: config.max_note_bytes,
         };
         let recovery = Recovery {
@@ -146,8 +153,12 @@ impl Service {
                     .max_decoding_message_size(max_message)
                     .max_encoding_message_size(usize::MAX),
             )
-            .add_service(FileServiceServer::new(Files { api: files }));
-        Ok(Self { server, edge, recovery, finishing, repairing, readiness })
+            .add_service(FileServiceServer::new(Files { api: files }))
+            .add_service(ActivityServiceServer::new(Activities {
+                api: activity,
+                stop: stop.clone(),
+            }));
+        Ok(Self { server, edge, recovery, finishing, repairing, readiness, stop })
     }
 
     /// The gRPC address that is listened on.
@@ -171,7 +182,7 @@ impl Service {
     /// # Errors
     /// If a listener fails.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, edge, recovery, finishing, repairing, readiness } = self;
+        let Self { server, edge, recovery, finishing, repairing, readiness, stop: ends } = self;
         let recovering = tokio::spawn(recovery.run(stop.clone()));
         let ready = || {
             let readiness = readiness.clone();
@@ -188,7 +199,11 @@ impl Service {
             stop.cancel();
             outcome
         };
-        let (rpc, http) = tokio::join!(rpc, http);
+        let ending = async {
+            stop.cancelled().await;
+            ends.cancel();
+        };
+        let (rpc, http, ()) = tokio::join!(rpc, http, ending);
         // The servers are gone, and with them every sender of repairs, then of the finisher.
         let last = async {
             let _ = recovering.await;

@@ -1,6 +1,7 @@
 //! The three services, in the gateway's own words: a client takes and gives domain types, and
 //! repeats what is safe to repeat.
 
+mod activity;
 mod content;
 mod entity;
 mod event;
@@ -8,6 +9,7 @@ mod event;
 use prost_types::Timestamp;
 use synap_proto::field;
 
+pub(crate) use activity::{EventPage, Happened, Watched};
 pub(crate) use content::{BodyAhead, BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
     Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,

@@ -1,5 +1,6 @@
 //! What the gateway speaks of: entities, and what new notes and files must be.
 
+mod activity;
 mod content_check;
 mod etag;
 mod file;
@@ -14,6 +15,7 @@ use synap_proto::field::{self, Checked, Violation};
 use synap_types::{Checksum, Hasher, MediaType};
 use uuid::Uuid;
 
+pub(crate) use activity::{PageEnd, events_question};
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use etag::{check_etag, etag};
 pub(crate) use file::FileDraft;

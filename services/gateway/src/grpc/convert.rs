@@ -3,7 +3,7 @@
 use synap_proto::{field, gateway as pb};
 
 use crate::{
-    clients::EntityEvent,
+    clients::{EntityEvent, Happened},
     domain::{Entity, Note, StoredFile},
     list_notes::Page,
     saga::Written,
@@ -64,6 +64,21 @@ impl From<EntityEvent> for pb::NoteEvent {
             version: event.version,
             occur_time: Some(field::timestamp(event.occurred_at)),
             data: event.data,
+        }
+    }
+}
+
+impl From<Happened> for pb::UserEvent {
+    fn from(Happened { event, cursor, .. }: Happened) -> Self {
+        Self {
+            id: event.event_id.to_string(),
+            r#type: event.event_type,
+            entity_type: event.entity_type,
+            entity_id: event.entity_id.to_string(),
+            version: event.version,
+            occur_time: Some(field::timestamp(event.occurred_at)),
+            data: event.data,
+            cursor,
         }
     }
 }

@@ -18,13 +18,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::caller;
 use crate::{error::Error, files::FileApi};
 
-/// Calls that take as long as a file does.
-pub(crate) const LONG_CALLS: &[&str] = &[
-    "/synap.gateway.v1.FileService/UploadFile",
-    "/synap.gateway.v1.FileService/DownloadFile",
-    "/synap.gateway.v1.FileService/CompleteUpload",
-];
-
 /// Files over gRPC.
 pub(crate) struct Files {
     pub(crate) api: FileApi,

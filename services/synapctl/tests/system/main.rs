@@ -5,6 +5,7 @@
 
 mod support;
 
+mod activity;
 mod bench;
 mod crash_matrix;
 mod damage;

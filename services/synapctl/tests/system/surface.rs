@@ -83,7 +83,7 @@ async fn reflection_lists_and_describes_every_service() {
         (Name::Content, "synap.content.v1", &["ContentService"][..]),
         (Name::Entity, "synap.entity.v1", &["EntityService", "OperationService", "StorageService"]),
         (Name::Event, "synap.event.v1", &["EventService"]),
-        (Name::Gateway, "synap.gateway.v1", &["FileService", "NoteService"]),
+        (Name::Gateway, "synap.gateway.v1", &["ActivityService", "FileService", "NoteService"]),
     ] {
         let channel = system.channel(name);
         let v1 = ask!(v1, channel, ListServices, "", ListServicesResponse);

@@ -11,7 +11,7 @@ use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use synap_proto::{
     gateway::{
         CreateDownloadUrlRequest, GetNoteHistoryRequest, ListNoteRevisionsRequest,
-        ListNotesRequest, Note, SearchNotesRequest,
+        ListNotesRequest, ListUserEventsRequest, Note, SearchNotesRequest,
     },
     reason,
 };
@@ -194,6 +194,26 @@ impl Stranger<'_> {
         }
     }
 
+    /// The owner's events are in no list and no watch of mine, also where a cursor or a token of the
+    /// owner's says to begin.
+    async fn with_cursors(&self) {
+        let (mine, theirs) = (&self.me.client, &self.owner.client);
+        let page = ListUserEventsRequest { page_size: 10, ..ListUserEventsRequest::default() };
+        let of_theirs = theirs.events(page.clone()).await.unwrap();
+        let page_token = of_theirs.next_page_token;
+        let status = mine.events(ListUserEventsRequest { page_token, ..page.clone() }).await;
+        assert_field(&status.unwrap_err(), reason::INVALID_FIELD, "page_token");
+        self.check_silent("ListUserEvents", &mine.events(page).await.unwrap());
+        // Mine are after it, or nothing is; a message without an event says that all was looked at.
+        let mut watch = mine.watch(&of_theirs.events[9].cursor).await.unwrap();
+        let theirs: BTreeSet<_> = ids_of(&self.owner.notes).collect();
+        while let Some(event) = watch.next().await.unwrap().event {
+            assert!(!theirs.contains(event.entity_id.as_str()));
+            self.check_silent("WatchEvents", &event);
+        }
+        self.check_silent("WatchEvents", &"");
+    }
+
     /// Request ids of the owner's are not taken: each stands for what I ask.
     async fn with_request_ids(&self) {
         let client = &self.me.client;
@@ -254,6 +274,7 @@ async fn nothing_of_another_user_can_be_seen_or_changed() {
         stranger.with_ids().await;
         stranger.with_etags().await;
         stranger.with_page_tokens().await;
+        stranger.with_cursors().await;
         stranger.assert_unchanged(before, &system).await;
     }
     for (me, owner) in [(&eve, &ada), (&ada, &eve)] {

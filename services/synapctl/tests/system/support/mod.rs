@@ -1,5 +1,6 @@
 //! A whole system in real processes, on a database and a blob directory of its own.
 
+pub mod activity;
 pub mod client;
 pub mod files;
 pub mod http;

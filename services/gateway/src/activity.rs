@@ -1,0 +1,77 @@
+//! ListUserEvents and WatchEvents: what the caller did, and does.
+
+use futures::Stream;
+use synap_proto::{
+    field::{self, Violation},
+    gateway::{ListUserEventsRequest, WatchEventsRequest},
+    reason,
+};
+use synap_types::UserId;
+
+use crate::{
+    clients::{EventClient, EventPage, Happened, Watched},
+    domain::{PageEnd, PageTokens, events_question, page_size},
+    error::Error,
+    list_notes::Page,
+};
+
+/// Types that a filter names at most; event-service says what a type is.
+const MAX_TYPES: usize = 100;
+
+/// What the caller did, whatever it is asked in.
+#[derive(Clone)]
+pub(crate) struct ActivityApi {
+    pub(crate) event: EventClient,
+    pub(crate) tokens: PageTokens,
+}
+
+impl ActivityApi {
+    /// A page of the user's events, the newest first.
+    pub(crate) async fn list(
+        &self,
+        user: &UserId,
+        request: ListUserEventsRequest,
+    ) -> Result<Page<Happened>, Error> {
+        let size = page_size(request.page_size)?;
+        field::length("types", &request.types, 0, MAX_TYPES)?;
+        let question = events_question(&request)?;
+        let after = self.tokens.open(user, question, &request.page_token)?;
+        let page = EventPage {
+            from: request.from_time,
+            until: request.until_time,
+            types: request.types,
+            after: after.and_then(PageEnd::from_bytes),
+            // One more than the page holds: whether there is another page is known without asking
+            // again.
+            limit: i32::try_from(size).unwrap_or(i32::MAX).saturating_add(1),
+        };
+        let mut items = self.event.user_events(user, &page).await?;
+        let more = items.len() > size;
+        items.truncate(size);
+        let last = items.last().filter(|_| more).map(Happened::page_end);
+        let seal = |last: PageEnd| self.tokens.seal(user, question, &last.to_bytes());
+        Ok(Page { next_page_token: last.map(seal).unwrap_or_default(), items })
+    }
+
+    /// The user's events after a cursor, as they are stored.
+    pub(crate) async fn watch(
+        &self,
+        user: &UserId,
+        request: WatchEventsRequest,
+    ) -> Result<impl Stream<Item = Result<Watched, Error>> + Send + use<>, Error> {
+        field::length("types", &request.types, 0, MAX_TYPES)?;
+        self.event.watch(user, request.types, request.cursor).await.map_err(as_asked)
+    }
+}
+
+/// event-service speaks of its filter, the caller has given types.
+fn as_asked(error: Error) -> Error {
+    let Error::Service(mut inner) = error else { return error };
+    if inner.reason == reason::INVALID_FIELD {
+        let outside = |why: Violation| {
+            Violation::new(why.field.trim_start_matches("filter."), why.description)
+        };
+        inner.violations = inner.violations.into_iter().map(outside).collect();
+    }
+    Error::Service(inner)
+}
