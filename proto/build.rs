@@ -7,6 +7,7 @@ use prost::Message as _;
 const FILES: [&str; 6] = [
     "synap/content/v1/content.proto",
     "synap/entity/v1/entity.proto",
+    "synap/event/v1/admin.proto",
     "synap/event/v1/event.proto",
     "synap/gateway/v1/activity.proto",
     "synap/gateway/v1/files.proto",

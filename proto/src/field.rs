@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use prost_types::Timestamp;
 use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
@@ -138,6 +138,17 @@ pub fn time(field: &str, value: Option<Timestamp>) -> Checked<DateTime<Utc>> {
         .ok_or_else(|| Violation::new(field, "is no valid time"))
 }
 
+/// A day, as 2026-11-28.
+///
+/// # Errors
+/// A [`Violation`] if the text is none, or not of the years 1 to 9999.
+pub fn date(field: &str, text: &str) -> Checked<NaiveDate> {
+    // chrono takes less than that: signs and single digits.
+    let date = (text.len() == 10).then(|| text.parse::<NaiveDate>().ok()).flatten();
+    date.filter(|date| date.to_string() == text && !text.starts_with("0000"))
+        .ok_or_else(|| Violation::new(field, "must be a day, like 2026-11-28"))
+}
+
 /// A point in time, for the wire.
 #[must_use]
 pub fn timestamp(time: DateTime<Utc>) -> Timestamp {
@@ -155,6 +166,14 @@ mod tests {
     fn a_violation_names_the_whole_path() {
         let inner = uuid("event_id", "x").unwrap_err().within("events[2]");
         assert_eq!(inner.field, "events[2].event_id");
+    }
+
+    #[test]
+    fn a_day_has_one_spelling() {
+        assert!(date("d", "2024-02-29").is_ok());
+        for bad in ["", "2023-02-29", "2024-2-29", "+024-02-29", "20240229", "2024-02-29Z"] {
+            assert!(date("d", bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

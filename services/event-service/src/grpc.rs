@@ -1,11 +1,14 @@
 //! `synap.event.v1.EventService`: validates, calls the store, maps.
 
+mod activity;
+mod admin;
 mod convert;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{
     AppendEventsRequest, AppendEventsResponse, CountEventsRequest, CountEventsResponse,
-    DeleteConsumerRequest, DeleteConsumerResponse, GetStreamVersionRequest,
+    DeleteConsumerRequest, DeleteConsumerResponse, GetDailyActivityRequest,
+    GetDailyActivityResponse, GetStreamVersionRequest,
     GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, ReadByTypeRequest,
     ReadByTypeResponse, ReadCorrelatedRequest, ReadCorrelatedResponse, ReadStreamRequest,
     ReadStreamResponse, ReadUserEventsRequest, ReadUserEventsResponse, SaveCheckpointRequest,
@@ -15,6 +18,8 @@ use synap_proto::event::{
 use synap_proto::field;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response};
+
+pub(crate) use admin::EventAdminApi;
 
 use crate::{
     domain::Read,
@@ -173,5 +178,14 @@ impl EventService for EventApi {
         let consumers = self.store.consumers().await.map_err(Failure::from)?;
         let consumers = consumers.into_iter().map(Into::into).collect();
         Ok(ListConsumersResponse { consumers }.into())
+    }
+
+    async fn get_daily_activity(
+        &self,
+        request: Request<GetDailyActivityRequest>,
+    ) -> Answer<GetDailyActivityResponse> {
+        let read = activity::read(request.into_inner()).map_err(Failure::from)?;
+        let rows = self.store.daily_activity(&read).await.map_err(Failure::from)?;
+        Ok(activity::answer(&read, rows).into())
     }
 }

@@ -4,15 +4,17 @@ use std::{io, net::SocketAddr, sync::LazyLock, time::Duration};
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_postgres::{InvalidUrl, MigrateError, PoolOptions, is_transient};
-use synap_proto::event::event_service_server::EventServiceServer;
+use synap_proto::event::{
+    event_admin_service_server::EventAdminServiceServer, event_service_server::EventServiceServer,
+};
 use synap_rpc::Server;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
     config::DatabaseUrl,
-    grpc::{EventApi, LONG_CALLS},
-    store::Store,
+    grpc::{EventAdminApi, EventApi, LONG_CALLS},
+    store::{Admin, Store},
 };
 
 const NAME: &str = "event-service";
@@ -21,6 +23,7 @@ const NAME: &str = "event-service";
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     synap_postgres::migrator!("../../../migrations/event":
         "0001_event_store.sql",
+        "0002_partitions.sql",
         "0003_feed.sql",
     )
 });
@@ -62,6 +65,7 @@ pub struct Service {
     server: Server,
     local_addr: SocketAddr,
     pool: PgPool,
+    admin: Admin,
     config: Config,
 }
 
@@ -79,9 +83,10 @@ impl Service {
                 ..PoolOptions::new("synap-event")
             },
         )?;
+        let admin = Admin::new(config.database_url.expose())?;
         let server = Server::bind(NAME, config.listen, &config.server).await?;
         let local_addr = server.local_addr()?;
-        Ok(Self { server, local_addr, pool, config })
+        Ok(Self { server, local_addr, pool, admin, config })
     }
 
     /// The address that is listened on.
@@ -96,7 +101,7 @@ impl Service {
     /// # Errors
     /// [`StartError::Migrate`] or [`StartError::Serve`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        let Self { server, local_addr, pool, config } = self;
+        let Self { server, local_addr, pool, admin, config } = self;
         tracing::info!(
             server.address = %local_addr.ip(),
             server.port = local_addr.port(),
@@ -107,6 +112,7 @@ impl Service {
         let serving = server
             .long_calls(LONG_CALLS)
             .add_service(EventServiceServer::new(api))
+            .add_service(EventAdminServiceServer::new(EventAdminApi::new(admin.clone())))
             .serve(stop, || {
                 let pool = pool.clone();
                 async move {
@@ -127,7 +133,8 @@ impl Service {
         };
         let outcome = served.await;
         // A connection that hangs would hold up the end.
-        let _ = tokio::time::timeout(GOODBYE, pool.close()).await;
+        let closed = async { tokio::join!(pool.close(), admin.pool().close()) };
+        let _ = tokio::time::timeout(GOODBYE, closed).await;
         outcome
     }
 }

@@ -1,5 +1,6 @@
 //! The event store in PostgreSQL.
 
+mod admin;
 mod append;
 mod by_type;
 mod cluster;
@@ -7,9 +8,12 @@ mod columns;
 mod consumers;
 mod feed;
 mod read;
+mod rollups;
 
+pub(crate) use admin::Admin;
 pub(crate) use consumers::Consumer;
 pub(crate) use feed::{CursorError, Message};
+pub(crate) use rollups::{Activity, ActivityKey, ActivityRead};
 
 use std::{sync::Arc, time::Duration};
 

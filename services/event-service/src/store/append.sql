@@ -70,6 +70,19 @@ ledger AS (
     FROM placed
     -- In one order for all: two appends of the same ids wait for each other, not in a circle.
     ORDER BY event_id
+    RETURNING event_id
+),
+-- How many of each kind, for each user and day: counted up after the ledger has taken the events, and
+-- in one order for all, so that nobody waits in a circle.
+counted AS (
+    INSERT INTO event_store.daily_activity AS d (user_id, day, event_type, aggregate_type, count)
+    SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, event_type, aggregate_type, count(*)
+    FROM placed
+    WHERE (SELECT count(*) FROM ledger) > 0
+    GROUP BY 1, 2, 3, 4
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT (user_id, day, event_type, aggregate_type) DO UPDATE
+    SET count = d.count + excluded.count
 ),
 stored AS (
     INSERT INTO event_store.events

@@ -19,6 +19,14 @@ ledger AS (
         (event_id, body_hash, aggregate_type, aggregate_id, version, occurred_at)
     SELECT $5, $6, $1, $2, version, $8
     FROM moved
+    RETURNING version
+),
+-- After the ledger, as in append.sql.
+counted AS (
+    INSERT INTO event_store.daily_activity AS d (user_id, day, event_type, aggregate_type, count)
+    SELECT $3, ($8 AT TIME ZONE 'UTC')::date, $7, $1, 1
+    FROM ledger
+    ON CONFLICT (user_id, day, event_type, aggregate_type) DO UPDATE SET count = d.count + 1
 )
 INSERT INTO event_store.events
     (event_id, aggregate_type, aggregate_id, version, event_type, user_id, occurred_at,

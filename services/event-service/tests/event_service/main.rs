@@ -16,5 +16,6 @@ mod order;
 mod outage;
 mod read;
 mod restore;
+mod rollups;
 mod timeline;
 mod validation;

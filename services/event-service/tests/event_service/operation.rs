@@ -152,6 +152,7 @@ async fn reflection_lists_the_services_in_both_versions() {
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "synap.event.v1.EventAdminService",
         "synap.event.v1.EventService",
     ];
     macro_rules! list {
@@ -177,7 +178,9 @@ async fn reflection_lists_the_services_in_both_versions() {
         }};
     }
     for listed in [list!(v1), list!(v1alpha)] {
-        assert!(listed.contains(&expected[3].to_owned()), "{listed:?}");
+        for name in &expected[3..] {
+            assert!(listed.iter().any(|one| one == name), "{listed:?}");
+        }
         assert!(listed.iter().all(|name| expected.contains(&name.as_str())), "{listed:?}");
     }
 }

@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::harness::{append, count, event, exactly, read, send, send_one, service, stream_of};
 
-fn assert_invalid(error: &RpcError, field: &str) {
+pub(crate) fn assert_invalid(error: &RpcError, field: &str) {
     assert_eq!(error.code, Code::InvalidArgument, "{field}: {error:?}");
     assert_eq!(error.reason, reason::INVALID_FIELD, "{field}");
     let fields: Vec<_> = error.violations.iter().map(|one| one.field.as_str()).collect();

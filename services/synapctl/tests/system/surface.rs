@@ -82,7 +82,7 @@ async fn reflection_lists_and_describes_every_service() {
     for (name, package, served) in [
         (Name::Content, "synap.content.v1", &["ContentService"][..]),
         (Name::Entity, "synap.entity.v1", &["EntityService", "OperationService", "StorageService"]),
-        (Name::Event, "synap.event.v1", &["EventService"]),
+        (Name::Event, "synap.event.v1", &["EventAdminService", "EventService"]),
         (Name::Gateway, "synap.gateway.v1", &["ActivityService", "FileService", "NoteService"]),
     ] {
         let channel = system.channel(name);

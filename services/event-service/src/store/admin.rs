@@ -1,0 +1,35 @@
+//! The event store as an operator and the workers see it: statements over many rows.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use synap_postgres::{InvalidUrl, PoolOptions};
+
+use super::Database;
+
+/// A statement of an operator may take so long: it counts or copies a week of events.
+const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
+
+/// The event store for work in bulk. Its connections are its own: the appends' are set up for
+/// statements that find a few rows by key, and are not to be waited for.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(super) database: Database,
+}
+
+impl Admin {
+    /// Must be called within a Tokio runtime.
+    pub(crate) fn new(url: &str) -> Result<Self, InvalidUrl> {
+        let options = PoolOptions {
+            max_connections: 4,
+            statement_timeout: Some(STATEMENT_LIMIT),
+            ..PoolOptions::new("synap-event-admin")
+        };
+        let pool = synap_postgres::connect_pool(url, &options)?;
+        Ok(Self { database: Database { pool } })
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.database.pool
+    }
+}

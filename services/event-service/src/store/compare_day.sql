@@ -1,0 +1,32 @@
+-- Compares the counts of one day with its events; see Admin::compare_day.
+--
+-- $1..$3   the day, its first moment, the first moment after it
+-- $4       whether to put the counts right
+WITH
+happened AS (
+    SELECT user_id, event_type, aggregate_type, count(*) AS count
+    FROM event_store.events
+    WHERE occurred_at >= $2 AND occurred_at < $3
+    GROUP BY 1, 2, 3
+),
+both_sides AS (
+    SELECT user_id, event_type, aggregate_type,
+           coalesce(h.count, 0) AS happened, coalesce(d.count, 0) AS counted
+    FROM happened AS h
+    FULL JOIN (SELECT * FROM event_store.daily_activity WHERE day = $1) AS d
+    USING (user_id, event_type, aggregate_type)
+),
+repaired AS (
+    INSERT INTO event_store.daily_activity AS d (user_id, day, event_type, aggregate_type, count)
+    SELECT user_id, $1, event_type, aggregate_type, happened - counted
+    FROM both_sides
+    WHERE happened <> counted AND $4
+    -- As the appends do.
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT (user_id, day, event_type, aggregate_type) DO UPDATE
+    SET count = d.count + excluded.count
+)
+SELECT coalesce(sum(happened), 0)::bigint AS events,
+       coalesce(sum(counted), 0)::bigint AS counted,
+       count(*) FILTER (WHERE happened <> counted) AS differences
+FROM both_sides
