@@ -18,6 +18,16 @@ SELECT user_id, (occurred_at AT TIME ZONE 'UTC')::date, event_type, aggregate_ty
 FROM event_store.events
 GROUP BY 1, 2, 3, 4;
 
+-- Who does the work that must not be done twice at once (partitions, archive, retention), and until
+-- when. Every change that somebody else could meet is made under its lock and with its epoch: a
+-- holder that was away for longer than its lease changes nothing any more.
+CREATE TABLE event_store.leases (
+    name       text        NOT NULL PRIMARY KEY,
+    -- Counts the holders.
+    epoch      bigint      NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
 -- Where there is TimescaleDB, a store without events becomes a hypertable with the same columns and
 -- indexes. One that has events stays as it is: to move them would lock out everybody.
 DO $$

@@ -39,6 +39,8 @@ pub const EVENT_ID_REUSED: &str = "EVENT_ID_REUSED";
 pub const CURSOR_AHEAD: &str = "CURSOR_AHEAD";
 /// The cursor is from another store.
 pub const CURSOR_UNKNOWN: &str = "CURSOR_UNKNOWN";
+/// Partitions, archive and retention are under way by another worker.
+pub const UPKEEP_UNDER_WAY: &str = "UPKEEP_UNDER_WAY";
 /// The key is taken by other bytes.
 pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
 /// The body is not what its size or checksum promised.

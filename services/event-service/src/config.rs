@@ -1,10 +1,14 @@
 //! What the service can be told: flags, and the environment variables beside them.
 
+mod upkeep;
+
 use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr, sync::LazyLock};
 
 use clap::{ArgAction, Args};
 use synap_postgres::GroupCommitOptions;
 use synap_rpc::ServerArgs;
+
+pub use upkeep::UpkeepArgs;
 
 /// The database of an installation whose services share one.
 static SHARED_DATABASE_URL: LazyLock<Option<String>> =
@@ -41,6 +45,9 @@ pub struct Config {
     /// Appends in one group at most.
     #[arg(long, env = "EVENT_APPEND_BATCH", default_value_t = 128)]
     pub append_batch: usize,
+    /// Partitions, archive and retention.
+    #[command(flatten)]
+    pub upkeep: UpkeepArgs,
     /// Limits of the server.
     #[command(flatten)]
     pub server: ServerArgs,

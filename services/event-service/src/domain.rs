@@ -4,6 +4,7 @@ mod event;
 mod feed;
 mod json;
 mod read;
+mod week;
 
 use synap_types::{EntityType, UserId};
 use uuid::Uuid;
@@ -12,6 +13,7 @@ pub(crate) use event::{EventType, NewEvent, Source, StoredEvent};
 pub(crate) use feed::{ConsumerName, Filter, Place, Start, Subscribing};
 pub(crate) use json::JsonObject;
 pub(crate) use read::{Counting, PageEnd, Read, Times, Which};
+pub(crate) use week::Week;
 
 /// Events of one append at most.
 pub(crate) const MAX_EVENTS: usize = 1_000;

@@ -10,7 +10,7 @@ use tonic::{Code, Response, Status};
 
 use crate::{
     domain::ConsumerName,
-    store::{AppendError, CursorError, DatabaseError},
+    store::{AppendError, CursorError, DatabaseError, UpkeepError},
 };
 
 /// What a handler answers.
@@ -109,6 +109,20 @@ impl From<AppendError> for Failure {
             AppendError::TimedOut => deadline::exceeded(),
             AppendError::Rejected(Rejected::NoAnswer) => RpcError::internal(&error),
             AppendError::Database(error) => return error.into(),
+        })
+    }
+}
+
+impl From<UpkeepError> for Failure {
+    fn from(error: UpkeepError) -> Self {
+        let message = error.to_string();
+        Self(match error {
+            UpkeepError::UnderWay | UpkeepError::LeaseLost | UpkeepError::HeldBack => {
+                RpcError::new(Code::Aborted, reason::UPKEEP_UNDER_WAY, message)
+                    .retry_after(Duration::from_secs(5))
+            }
+            UpkeepError::BrokenOff(_) => RpcError::internal(&error),
+            UpkeepError::Database(error) => return error.into(),
         })
     }
 }

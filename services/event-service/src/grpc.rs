@@ -2,12 +2,14 @@
 
 mod activity;
 mod admin;
+mod capabilities;
 mod convert;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{
     AppendEventsRequest, AppendEventsResponse, CountEventsRequest, CountEventsResponse,
-    DeleteConsumerRequest, DeleteConsumerResponse, GetDailyActivityRequest,
+    DeleteConsumerRequest, DeleteConsumerResponse, GetCapabilitiesRequest,
+    GetCapabilitiesResponse, GetDailyActivityRequest,
     GetDailyActivityResponse, GetStreamVersionRequest,
     GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, ReadByTypeRequest,
     ReadByTypeResponse, ReadCorrelatedRequest, ReadCorrelatedResponse, ReadStreamRequest,
@@ -25,6 +27,7 @@ use crate::{
     domain::Read,
     error::{Answer, Failure, Streamed},
     store::{DatabaseError, Store},
+    upkeep::Upkeep,
 };
 
 /// Calls that are good for as long as a deadline can be.
@@ -34,11 +37,12 @@ pub(crate) struct EventApi {
     store: Store,
     /// Ends subscriptions: nothing else would.
     stop: CancellationToken,
+    upkeep: Upkeep,
 }
 
 impl EventApi {
-    pub(crate) fn new(store: Store, stop: CancellationToken) -> Self {
-        Self { store, stop }
+    pub(crate) fn new(store: Store, upkeep: Upkeep, stop: CancellationToken) -> Self {
+        Self { store, stop, upkeep }
     }
 
     async fn read<T: 'static>(
@@ -187,5 +191,12 @@ impl EventService for EventApi {
         let read = activity::read(request.into_inner()).map_err(Failure::from)?;
         let rows = self.store.daily_activity(&read).await.map_err(Failure::from)?;
         Ok(activity::answer(&read, rows).into())
+    }
+    async fn get_capabilities(
+        &self,
+        _request: Request<GetCapabilitiesRequest>,
+    ) -> Answer<GetCapabilitiesResponse> {
+        let answer = capabilities::tell(&self.upkeep).await.map_err(Failure::from)?;
+        Ok(answer.into())
     }
 }

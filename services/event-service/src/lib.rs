@@ -9,7 +9,8 @@
 //! 3. `store/append` groups the appends of concurrent callers into one statement, `append.sql`,
 //!    which is the heart of the service; `store/read` reads what is one user's in pages, and
 //!    `store/feed` follows all events, see `docs/events.md`.
-//! 4. `migrations/event` has the tables. They live in the schema `event_store`.
+//! 4. `upkeep` keeps partitions ahead of time; `store/partitions` says how, without stopping appends.
+//! 5. `migrations/event` has the tables. They live in the schema `event_store`.
 //!
 //! **Exactly once.** An event id is stored once, whatever happens: the ledger (`event_ids`) and
 //! the event are written in one transaction. A repeat with the same body gets the stored versions
@@ -25,6 +26,7 @@ mod error;
 mod grpc;
 mod service;
 mod store;
+mod upkeep;
 
-pub use config::{Config, DatabaseUrl};
+pub use config::{Config, DatabaseUrl, UpkeepArgs};
 pub use service::{MIGRATION_TABLE, MIGRATOR, Service, StartError, migrate};

@@ -15,6 +15,7 @@ use crate::{
     config::DatabaseUrl,
     grpc::{EventAdminApi, EventApi, LONG_CALLS},
     store::{Admin, Store},
+    upkeep::Upkeep,
 };
 
 const NAME: &str = "event-service";
@@ -65,7 +66,7 @@ pub struct Service {
     server: Server,
     local_addr: SocketAddr,
     pool: PgPool,
-    admin: Admin,
+    upkeep: Upkeep,
     config: Config,
 }
 
@@ -84,9 +85,10 @@ impl Service {
             },
         )?;
         let admin = Admin::new(config.database_url.expose())?;
+        let upkeep = Upkeep::new(admin, config.upkeep.clone());
         let server = Server::bind(NAME, config.listen, &config.server).await?;
         let local_addr = server.local_addr()?;
-        Ok(Self { server, local_addr, pool, admin, config })
+        Ok(Self { server, local_addr, pool, upkeep, config })
     }
 
     /// The address that is listened on.
@@ -101,26 +103,27 @@ impl Service {
     /// # Errors
     /// [`StartError::Migrate`] or [`StartError::Serve`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), StartError> {
-        let Self { server, local_addr, pool, admin, config } = self;
+        let Self { server, local_addr, pool, upkeep, config } = self;
         tracing::info!(
             server.address = %local_addr.ip(),
             server.port = local_addr.port(),
             "event-service listens"
         );
         let store = Store::new(pool.clone(), config.group_commit());
-        let api = EventApi::new(store, stop.clone());
+        let ready = || {
+            let pool = pool.clone();
+            async move {
+                synap_postgres::migrations_current(&pool, &MIGRATOR, MIGRATION_TABLE)
+                    .await
+                    .unwrap_or(false)
+            }
+        };
+        let api = EventApi::new(store, upkeep.clone(), stop.clone());
         let serving = server
             .long_calls(LONG_CALLS)
             .add_service(EventServiceServer::new(api))
-            .add_service(EventAdminServiceServer::new(EventAdminApi::new(admin.clone())))
-            .serve(stop, || {
-                let pool = pool.clone();
-                async move {
-                    synap_postgres::migrations_current(&pool, &MIGRATOR, MIGRATION_TABLE)
-                        .await
-                        .unwrap_or(false)
-                }
-            });
+            .add_service(EventAdminServiceServer::new(EventAdminApi::new(upkeep.clone())))
+            .serve(stop, ready);
         let served = async {
             tokio::pin!(serving);
             tokio::select! {
@@ -131,9 +134,12 @@ impl Service {
             }
             Ok(serving.await?)
         };
-        let outcome = served.await;
+        let outcome = tokio::select! {
+            outcome = served => outcome,
+            () = upkeep.run(ready) => unreachable!("the upkeep has no end"),
+        };
         // A connection that hangs would hold up the end.
-        let closed = async { tokio::join!(pool.close(), admin.pool().close()) };
+        let closed = async { tokio::join!(pool.close(), upkeep.admin.pool().close()) };
         let _ = tokio::time::timeout(GOODBYE, closed).await;
         outcome
     }

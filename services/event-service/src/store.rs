@@ -7,13 +7,18 @@ mod cluster;
 mod columns;
 mod consumers;
 mod feed;
+mod lease;
+mod partitions;
 mod read;
 mod rollups;
+mod segments;
 
 pub(crate) use admin::Admin;
 pub(crate) use consumers::Consumer;
 pub(crate) use feed::{CursorError, Message};
+pub(crate) use lease::{Lease, UpkeepError};
 pub(crate) use rollups::{Activity, ActivityKey, ActivityRead};
+pub(crate) use segments::Engine;
 
 use std::{sync::Arc, time::Duration};
 

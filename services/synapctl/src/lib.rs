@@ -4,6 +4,7 @@
 //! - `run`: one service in the foreground; what `up --processes` starts.
 //! - `token`: a development token.
 //! - `status`: what each service says of itself.
+//! - `events`: the upkeep of the event store.
 //! - `bench`: the system beside its floor.
 //!
 //! Every other command talks to the services over gRPC; the database is never opened from here,
@@ -11,6 +12,7 @@
 
 mod bench;
 mod cli;
+mod events;
 mod run;
 mod status;
 mod token;

@@ -5,14 +5,15 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use synap_proto::{
     entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient},
+    event::{GetCapabilitiesRequest, event_service_client::EventServiceClient},
     field,
 };
 use synap_rpc::{Channel, RpcError};
 
 use crate::cli::Exit;
 
-/// Show what each service says of itself: whether it is ready, the storage phase, and how deep the
-/// recovery queues are. Exit code 1 if a service is not ready.
+/// Show what each service says of itself: whether it is ready, the storage phase, how deep the
+/// recovery queues are, and what keeps the events. Exit code 1 if a service is not ready.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  synapctl status --output json | jq .storage.phase")]
 pub struct StatusArgs {
@@ -43,6 +44,7 @@ enum Output {
 struct Status {
     services: Vec<ServiceStatus>,
     storage: Option<StorageStatus>,
+    events: Option<EventsStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +64,22 @@ struct StorageStatus {
     blob_deletions: i64,
 }
 
+#[derive(Debug, Serialize)]
+struct EventsStatus {
+    /// plain, timescaledb_apache or timescaledb_community.
+    engine: String,
+    /// PostgreSQL's version, and TimescaleDB's where there is one.
+    version: String,
+    /// partitions or hypertable.
+    partitioning: String,
+    partitions: i32,
+    partitions_ahead: i32,
+    /// Events in no weekly partition.
+    default_partition_rows: i64,
+    archive: bool,
+    native_compression: bool,
+}
+
 /// Runs the command.
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
     let entity = Channel::connect("entity-service", &args.entity_url)?;
@@ -70,7 +88,7 @@ pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
         ("gateway", args.gateway_url),
         ("content-service", args.content_url),
         ("entity-service", args.entity_url.clone()),
-        ("event-service", args.event_url),
+        ("event-service", args.event_url.clone()),
     ] {
         let ready = Channel::connect(name, &url)?.is_ready().await;
         services.push(ServiceStatus { name, url, ready });
@@ -79,12 +97,18 @@ pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
     if let Err(error) = &storage {
         eprintln!("synapctl: {} does not tell the storage phase: {error}", args.entity_url);
     }
-    let status = Status { services, storage: storage.ok() };
+    let events = events(Channel::connect("event-service", &args.event_url)?).await;
+    if let Err(error) = &events {
+        eprintln!("synapctl: {} does not tell what keeps the events: {error}", args.event_url);
+    }
+    let status = Status { services, storage: storage.ok(), events: events.ok() };
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&status)?),
         Output::Text => print(&status),
     }
-    let well = status.services.iter().all(|service| service.ready) && status.storage.is_some();
+    let well = status.services.iter().all(|service| service.ready)
+        && status.storage.is_some()
+        && status.events.is_some();
     Ok(if well { Exit::Well } else { Exit::Findings })
 }
 
@@ -103,6 +127,26 @@ async fn storage(entity: Channel) -> Result<StorageStatus, RpcError> {
     })
 }
 
+async fn events(event: Channel) -> Result<EventsStatus, RpcError> {
+    let answer = EventServiceClient::new(event).get_capabilities(GetCapabilitiesRequest {}).await;
+    let answer = answer.map_err(RpcError::from)?.into_inner();
+    let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
+    let timescaledb = match answer.timescaledb_version.as_str() {
+        "" => String::new(),
+        version => format!(", TimescaleDB {version}"),
+    };
+    Ok(EventsStatus {
+        engine: word(answer.engine().as_str_name(), "ENGINE_"),
+        version: format!("PostgreSQL {}{timescaledb}", answer.postgres_version),
+        partitioning: word(answer.partitioning().as_str_name(), "PARTITIONING_"),
+        partitions: answer.partitions,
+        partitions_ahead: answer.partitions_ahead,
+        default_partition_rows: answer.default_partition_rows,
+        archive: answer.archive,
+        native_compression: answer.native_compression,
+    })
+}
+
 fn print(status: &Status) {
     for service in &status.services {
         let ready = if service.ready { "ready" } else { "NOT READY" };
@@ -114,6 +158,18 @@ fn print(status: &Status) {
         println!(
             "write protocol   {} pending, {} waiting for their event, {} blobs to delete",
             storage.pending_operations, storage.committed_operations, storage.blob_deletions
+        );
+    }
+    if let Some(events) = &status.events {
+        let archive = if events.archive { "archive" } else { "no archive" };
+        println!(
+            "event store      {}, {}: {} {}, {} ahead, {} rows outside of them; {archive}",
+            events.version,
+            events.engine,
+            events.partitions,
+            events.partitioning,
+            events.partitions_ahead,
+            events.default_partition_rows
         );
     }
 }

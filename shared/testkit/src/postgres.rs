@@ -17,7 +17,9 @@ use std::{
 };
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use synap_postgres::{EmbeddedMajor, PoolOptions, ProvideOptions, Provided, connect_pool, provide};
+use synap_postgres::{
+    EmbeddedMajor, PoolOptions, ProvideOptions, Provided, Sources, connect_pool, provide,
+};
 use tokio::sync::OnceCell;
 
 /// A PostgreSQL server of this test process.
@@ -46,7 +48,9 @@ pub struct TestDatabase {
 impl TestServer {
     /// The server that all tests of this process share. Do not kill it.
     ///
-    /// `SYNAP_EMBEDDED_PG=16` in the environment runs the tests on PostgreSQL 16.
+    /// `SYNAP_EMBEDDED_PG=16` in the environment runs the tests on PostgreSQL 16;
+    /// `SYNAP_TEST_TIMESCALEDB`, the folder of PostgreSQL's programs that `.ci/timescaledb` prints, on
+    /// one with TimescaleDB.
     ///
     /// # Panics
     /// If no PostgreSQL can be had; the message says how to change that.
@@ -69,6 +73,14 @@ impl TestServer {
         if let Ok(major) = std::env::var("SYNAP_EMBEDDED_PG") {
             let major = major.parse::<EmbeddedMajor>();
             options.embedded_major = major.unwrap_or_else(|why| panic!("SYNAP_EMBEDDED_PG={why}"));
+        }
+        if let Some(bin) = std::env::var_os("SYNAP_TEST_TIMESCALEDB") {
+            // First on the path: what is found there is taken before everything else.
+            let path = std::env::split_paths(&options.search.path);
+            let path = std::env::join_paths(std::iter::once(bin.into()).chain(path));
+            options.search.path =
+                path.unwrap_or_else(|why| panic!("SYNAP_TEST_TIMESCALEDB: {why}"));
+            options.sources = Sources::Installed;
         }
         let provided = provide(options, |line| eprintln!("{line}")).await;
         let provided = provided.unwrap_or_else(|error| panic!("{error}"));

@@ -1,6 +1,9 @@
 //! A running service and short ways to talk to it.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -14,7 +17,7 @@ use synap_proto::event::{
 };
 use synap_rpc::{Channel, RpcError};
 use synap_testkit::postgres::{TestDatabase, TestServer};
-use tokio::task::JoinHandle;
+use tokio::{process::Command as Process, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use uuid::Uuid;
@@ -73,7 +76,32 @@ pub(crate) fn config(database_url: &str, more: &[&str]) -> Config {
         config: Config,
     }
     let fixed = ["event-service", "--listen", "127.0.0.1:0", "--database-url", database_url];
-    Command::try_parse_from(fixed.iter().chain(more)).unwrap().config
+    let mut config = Command::try_parse_from(fixed.iter().chain(more)).unwrap().config;
+    if !more.contains(&"--upkeep-interval-secs") {
+        // No upkeep, unless the test is of it.
+        config.upkeep.upkeep_interval_secs = 0;
+    }
+    config
+}
+
+/// Runs a service as a process of its own, which does the upkeep and dies at a failpoint.
+pub(crate) async fn dies_at(database_url: &str, more: &[&str], failpoint: &str) {
+    let mut child = Process::new(env!("CARGO_BIN_EXE_event-service"))
+        .args(["--listen", "127.0.0.1:0", "--database-url", database_url])
+        .args(more)
+        .env("SYNAP_FAILPOINT", format!("{failpoint}=kill"))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+    let status = status.unwrap_or_else(|_| panic!("{failpoint} was not passed")).unwrap();
+    assert_eq!(status.signal(), Some(9), "{failpoint}: {status}");
+}
+
+/// As if a minute had passed since whoever did the upkeep was heard of.
+pub(crate) async fn expire_lease(database: &TestDatabase) {
+    let expire = "UPDATE event_store.leases SET expires_at = '-infinity'";
+    sqlx::query(expire).execute(&database.pool).await.unwrap();
 }
 
 /// A database with the newest migration.

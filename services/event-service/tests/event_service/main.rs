@@ -14,6 +14,7 @@ mod migrations;
 mod operation;
 mod order;
 mod outage;
+mod partitions;
 mod read;
 mod restore;
 mod rollups;
