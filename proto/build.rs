@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "synap/content/v1/content.proto",
     "synap/entity/v1/entity.proto",
     "synap/event/v1/admin.proto",

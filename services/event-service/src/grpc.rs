@@ -8,9 +8,8 @@ mod convert;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{
     AppendEventsRequest, AppendEventsResponse, CountEventsRequest, CountEventsResponse,
-    DeleteConsumerRequest, DeleteConsumerResponse, GetCapabilitiesRequest,
-    GetCapabilitiesResponse, GetDailyActivityRequest,
-    GetDailyActivityResponse, GetStreamVersionRequest,
+    DeleteConsumerRequest, DeleteConsumerResponse, GetCapabilitiesRequest, GetCapabilitiesResponse,
+    GetDailyActivityRequest, GetDailyActivityResponse, GetStreamVersionRequest,
     GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, ReadByTypeRequest,
     ReadByTypeResponse, ReadCorrelatedRequest, ReadCorrelatedResponse, ReadStreamRequest,
     ReadStreamResponse, ReadUserEventsRequest, ReadUserEventsResponse, SaveCheckpointRequest,

@@ -1,6 +1,6 @@
 //! The event store as an operator and the workers see it: statements over many rows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use synap_postgres::{InvalidUrl, PoolOptions};
@@ -26,7 +26,7 @@ impl Admin {
             ..PoolOptions::new("synap-event-admin")
         };
         let pool = synap_postgres::connect_pool(url, &options)?;
-        Ok(Self { database: Database { pool } })
+        Ok(Self { database: Database { pool, cluster: Arc::default() } })
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
