@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use synap_proto::reason;
-use synap_testkit::postgres::TestDatabase;
+use synap_testkit::{postgres::TestDatabase, v02};
 use tonic::Code;
 
 use crate::{
@@ -12,18 +12,17 @@ use crate::{
     support::{Running, assert_refused, commit_request, empty_database, execute, id, migrate},
 };
 
-const V02: &str = include_str!("v02.sql");
-const EARLY_V03: &str = include_str!("v03_early.sql");
-
 /// The tables that are V0.2's and not this service's.
 const NOT_OURS: [&str; 6] =
     ["events", "events_v2", "relations", "task_details", "tags", "entity_tags"];
 
 async fn legacy_database(early_v03: bool) -> TestDatabase {
     let database = empty_database().await;
-    execute(&database.pool, V02).await;
+    execute(&database.pool, v02::TABLES).await;
+    execute(&database.pool, v02::ONE_OF_EACH).await;
     if early_v03 {
-        execute(&database.pool, EARLY_V03).await;
+        execute(&database.pool, v02::EARLY_V03_TABLES).await;
+        execute(&database.pool, v02::EARLY_V03_ONE_OF_EACH).await;
     }
     database
 }

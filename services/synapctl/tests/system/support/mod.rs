@@ -4,7 +4,6 @@ pub mod activity;
 pub mod client;
 pub mod files;
 pub mod http;
-pub mod markdown;
 pub mod notes;
 pub mod process;
 pub mod refusal;
@@ -25,6 +24,8 @@ use tokio::{
     process::{Child, Command},
     time::Instant,
 };
+
+pub use synap_testkit::markdown;
 
 pub use self::{
     client::{Client, token},

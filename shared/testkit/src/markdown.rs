@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Bytes of a KiB.
 pub const KIB: usize = 1024;
+/// Bytes of a MiB.
 pub const MIB: usize = 1024 * 1024;
 
 /// What real files have too little of: emoji of several code points, right-to-left text,
@@ -13,6 +15,10 @@ const RARE: &str = "\u{feff}# 👩‍👩‍👧‍👦🏳️‍🌈 日本語�
                     \u{e000}\u{fffd}\u{fdd0}\u{10ffff}\n";
 
 /// About 45 texts from 0.1 KiB to 3 MiB.
+///
+/// # Panics
+/// As [`files`].
+#[must_use]
 pub fn samples() -> Vec<String> {
     let files = files();
     let mut all = String::from(RARE);
@@ -42,8 +48,12 @@ fn every_script() -> String {
     (1..=0x0010_ffff).step_by(61).filter_map(char::from_u32).collect()
 }
 
-/// Markdown files by size; at least one, none empty, none with NUL.
-fn files() -> Vec<String> {
+/// Markdown files by size; at least one, none empty, none with NUL, none of more than 3 MiB.
+///
+/// # Panics
+/// If there is no Markdown, not even this workspace's.
+#[must_use]
+pub fn files() -> Vec<String> {
     let home =
         |name: &str, below: &str| std::env::var_os(name).map(|home| Path::new(&home).join(below));
     let registry =
