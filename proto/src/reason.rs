@@ -41,6 +41,10 @@ pub const CURSOR_AHEAD: &str = "CURSOR_AHEAD";
 pub const CURSOR_UNKNOWN: &str = "CURSOR_UNKNOWN";
 /// Partitions, archive and retention are under way by another worker.
 pub const UPKEEP_UNDER_WAY: &str = "UPKEEP_UNDER_WAY";
+/// Events are in the archive, and the event store was not told where content-service is.
+pub const ARCHIVE_NOT_CONFIGURED: &str = "ARCHIVE_NOT_CONFIGURED";
+/// A file of the archive is missing or is not what was written.
+pub const ARCHIVE_CORRUPT: &str = "ARCHIVE_CORRUPT";
 /// The key is taken by other bytes.
 pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
 /// The body is not what its size or checksum promised.

@@ -9,8 +9,9 @@ use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Response, Status};
 
 use crate::{
+    archive::ArchiveError,
     domain::ConsumerName,
-    store::{AppendError, CursorError, DatabaseError, UpkeepError},
+    store::{AppendError, CursorError, DatabaseError, ReadError, UpkeepError},
 };
 
 /// What a handler answers.
@@ -122,7 +123,37 @@ impl From<UpkeepError> for Failure {
                     .retry_after(Duration::from_secs(5))
             }
             UpkeepError::BrokenOff(_) => RpcError::internal(&error),
+            UpkeepError::Archive(error) => return error.into(),
             UpkeepError::Database(error) => return error.into(),
+        })
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => error.into(),
+            ReadError::Archive(error) => error.into(),
+        }
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        let message = error.to_string();
+        Self(match error {
+            ArchiveError::NotConfigured => {
+                RpcError::new(Code::FailedPrecondition, reason::ARCHIVE_NOT_CONFIGURED, message)
+            }
+            ArchiveError::Content(error) if error.code == Code::Unavailable => {
+                RpcError::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
+                    .retry_after(Duration::from_secs(1))
+            }
+            ArchiveError::Damaged { key, .. } => {
+                RpcError::new(Code::DataLoss, reason::ARCHIVE_CORRUPT, message).with("key", key)
+            }
+            ArchiveError::Database(error) => return error.into(),
+            error => RpcError::internal(&error),
         })
     }
 }

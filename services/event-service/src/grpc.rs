@@ -25,12 +25,17 @@ pub(crate) use admin::EventAdminApi;
 use crate::{
     domain::Read,
     error::{Answer, Failure, Streamed},
-    store::{DatabaseError, Store},
+    store::Store,
     upkeep::Upkeep,
 };
 
 /// Calls that are good for as long as a deadline can be.
-pub(crate) const LONG_CALLS: &[&str] = &["/synap.event.v1.EventService/Subscribe"];
+pub(crate) const LONG_CALLS: &[&str] = &[
+    "/synap.event.v1.EventService/Subscribe",
+    "/synap.event.v1.EventAdminService/RebuildRollups",
+    "/synap.event.v1.EventAdminService/ArchiveEvents",
+    "/synap.event.v1.EventAdminService/ApplyRetention",
+];
 
 pub(crate) struct EventApi {
     store: Store,
@@ -55,7 +60,7 @@ impl EventApi {
 }
 
 fn streamed<T: 'static>(
-    answers: impl Stream<Item = Result<T, DatabaseError>> + Send + 'static,
+    answers: impl Stream<Item = Result<T, impl Into<Failure> + 'static>> + Send + 'static,
 ) -> Response<Streamed<T>> {
     Response::new(answers.map_err(|error| Failure::from(error).into()).boxed())
 }

@@ -10,7 +10,9 @@
 //!    which is the heart of the service; `store/read` reads what is one user's in pages, and
 //!    `store/feed` follows all events, see `docs/events.md`.
 //! 4. `upkeep` keeps partitions ahead of time; `store/partitions` says how, without stopping appends.
-//! 5. `migrations/event` has the tables. They live in the schema `event_store`.
+//! 5. `archive` moves what is old into the object store, and reads it there; `store/join` completes
+//!    reads with it.
+//! 6. `migrations/event` has the tables. They live in the schema `event_store`.
 //!
 //! **Exactly once.** An event id is stored once, whatever happens: the ledger (`event_ids`) and
 //! the event are written in one transaction. A repeat with the same body gets the stored versions
@@ -20,6 +22,7 @@
 //! **In order.** The versions of a stream count from 1 without gaps. All events together are
 //! ordered by `(epoch, xid, pos)`, which agrees with the versions of every stream.
 
+mod archive;
 mod config;
 mod domain;
 mod error;

@@ -7,11 +7,12 @@ use synap_postgres::{InvalidUrl, MigrateError, PoolOptions, is_transient};
 use synap_proto::event::{
     event_admin_service_server::EventAdminServiceServer, event_service_server::EventServiceServer,
 };
-use synap_rpc::Server;
+use synap_rpc::{Channel, ChannelError, Server};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config,
+    archive::{Archive, Blobs},
     config::DatabaseUrl,
     grpc::{EventAdminApi, EventApi, LONG_CALLS},
     store::{Admin, Store},
@@ -26,6 +27,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0001_event_store.sql",
         "0002_partitions.sql",
         "0003_feed.sql",
+        "0005_archive.sql",
     )
 });
 
@@ -45,6 +47,9 @@ pub enum StartError {
     /// The database's URL cannot be used.
     #[error(transparent)]
     DatabaseUrl(#[from] InvalidUrl),
+    /// content-service's URL cannot be used.
+    #[error(transparent)]
+    ContentEndpoint(#[from] ChannelError),
     /// The database was reached and cannot be migrated; waiting would not help.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -85,7 +90,10 @@ impl Service {
             },
         )?;
         let admin = Admin::new(config.database_url.expose())?;
-        let upkeep = Upkeep::new(admin, config.upkeep.clone());
+        let content = config.upkeep.content_endpoint.as_deref();
+        let content = content.map(|url| Channel::connect("content-service", url)).transpose()?;
+        let archive = Archive::new(content.map(Blobs::new));
+        let upkeep = Upkeep::new(admin, archive, config.upkeep.clone());
         let server = Server::bind(NAME, config.listen, &config.server).await?;
         let local_addr = server.local_addr()?;
         Ok(Self { server, local_addr, pool, upkeep, config })
@@ -109,7 +117,7 @@ impl Service {
             server.port = local_addr.port(),
             "event-service listens"
         );
-        let store = Store::new(pool.clone(), config.group_commit());
+        let store = Store::new(pool.clone(), config.group_commit(), upkeep.archive.clone());
         let ready = || {
             let pool = pool.clone();
             async move {

@@ -2,23 +2,30 @@
 
 mod admin;
 mod append;
+mod archives;
 mod by_type;
 mod cluster;
 mod columns;
+mod compression;
 mod consumers;
 mod feed;
+mod join;
 mod lease;
 mod partitions;
 mod read;
+mod retention;
 mod rollups;
 mod segments;
 
 pub(crate) use admin::Admin;
+pub(crate) use archives::{ArchiveFile, Exported};
 pub(crate) use consumers::Consumer;
 pub(crate) use feed::{CursorError, Message};
+pub(crate) use join::ReadError;
 pub(crate) use lease::{Lease, UpkeepError};
-pub(crate) use rollups::{Activity, ActivityKey, ActivityRead};
-pub(crate) use segments::Engine;
+pub(crate) use retention::Expired;
+pub(crate) use rollups::{Activity, ActivityKey, ActivityRead, ComparedDay, day_span};
+pub(crate) use segments::{Engine, Segment};
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +37,10 @@ use synap_rpc::deadline;
 
 use uuid::Uuid;
 
-use crate::domain::{Appended, EventType, Expected, StreamId};
+use crate::{
+    archive::Archive,
+    domain::{Appended, EventType, Expected, StreamId},
+};
 use append::Job;
 use cluster::Cluster;
 use feed::Tailer;
@@ -50,11 +60,12 @@ pub(crate) struct Store {
     database: Database,
     tailer: Arc<Tailer>,
     group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
+    archive: Archive,
 }
 
 impl Store {
     /// Must be called within a Tokio runtime.
-    pub(crate) fn new(pool: PgPool, options: GroupCommitOptions) -> Self {
+    pub(crate) fn new(pool: PgPool, options: GroupCommitOptions, archive: Archive) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
         let database = Database { pool, cluster: Arc::default() };
         let tailer = Tailer::new(database.clone());
@@ -67,7 +78,7 @@ impl Store {
                 async move { database.append_batch(jobs, &kept).await }
             },
         );
-        Self { database, tailer, group: Arc::new(group) }
+        Self { database, tailer, group: Arc::new(group), archive }
     }
 }
 

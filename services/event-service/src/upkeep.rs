@@ -1,13 +1,15 @@
-//! What event-service does unasked: partitions ahead of time. Every replica tries, one at a time
-//! does it; an operator can ask for it too.
+//! What event-service does unasked: partitions ahead of time, archive, retention. Every replica
+//! tries, one at a time does it; an operator can ask for it too.
 
 use std::{error::Error, time::Duration};
 
-use opentelemetry::metrics::Gauge;
+use chrono::NaiveDate;
+use opentelemetry::metrics::{Counter, Gauge};
 
 use crate::{
+    archive::{Archive, Archived},
     config::UpkeepArgs,
-    store::{Admin, DatabaseError, Engine, Lease, UpkeepError},
+    store::{Admin, ComparedDay, DatabaseError, Engine, Expired, Lease, UpkeepError, day_span},
 };
 
 /// How often a database is asked whether it is there and migrated.
@@ -17,6 +19,7 @@ const READY_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Upkeep {
     pub(crate) admin: Admin,
+    pub(crate) archive: Archive,
     args: UpkeepArgs,
     metrics: Metrics,
 }
@@ -26,6 +29,8 @@ pub(crate) struct Upkeep {
 struct Metrics {
     outside: Gauge<u64>,
     ahead: Gauge<u64>,
+    archived: Counter<u64>,
+    expired: Counter<u64>,
 }
 
 impl Metrics {
@@ -33,7 +38,12 @@ impl Metrics {
         let meter = synap_telemetry::metrics::meter();
         let gauge =
             |name, unit, what| meter.u64_gauge(name).with_unit(unit).with_description(what).build();
+        let counter = |name, what| {
+            meter.u64_counter(name).with_unit("{event}").with_description(what).build()
+        };
         Self {
+            archived: counter("synap.event.archived", "Events that moved to the archive"),
+            expired: counter("synap.event.expired", "Events deleted after their retention"),
             outside: gauge(
                 "synap.event.default_partition.rows",
                 "{event}",
@@ -58,8 +68,8 @@ pub(crate) struct Partitions {
 }
 
 impl Upkeep {
-    pub(crate) fn new(admin: Admin, args: UpkeepArgs) -> Self {
-        Self { admin, args, metrics: Metrics::new() }
+    pub(crate) fn new(admin: Admin, archive: Archive, args: UpkeepArgs) -> Self {
+        Self { admin, archive, args, metrics: Metrics::new() }
     }
 
     /// For ever, once the database is there.
@@ -80,7 +90,14 @@ impl Upkeep {
     }
 
     async fn all(&self) -> Result<(), UpkeepError> {
-        match self.make_partitions().await {
+        let all = async {
+            self.make_partitions().await?;
+            if self.archive.is_configured() {
+                self.archive(false, None, |_| {}).await?;
+            }
+            self.retain(false, None).await.map(drop)
+        };
+        match all.await {
             // Another replica is at it.
             Err(UpkeepError::UnderWay) => Ok(()),
             outcome => outcome.map(drop),
@@ -101,6 +118,90 @@ impl Upkeep {
             Ok(Partitions { made, outside })
         })
         .await
+    }
+
+    /// Archives what is older than so many days, by default those of the configuration, and tells of
+    /// each segment. Where TimescaleDB compresses, that is done instead, and nothing is told.
+    pub(crate) async fn archive(
+        &self,
+        dry_run: bool,
+        days: Option<u32>,
+        mut tell: impl FnMut(Archived),
+    ) -> Result<(), UpkeepError> {
+        let days = days.unwrap_or(self.args.archive_after_days);
+        if dry_run {
+            let engine = self.admin.engine().await?;
+            for segment in self.admin.segments_older_than(&engine, days).await? {
+                let (events, table_bytes) = self.admin.measure(&segment).await?;
+                tell(Archived { segment, events, table_bytes, file: None, is_done: false });
+            }
+            return Ok(());
+        }
+        self.alone(async |lease, engine| {
+            self.sweep(lease).await?;
+            for segment in self.admin.segments_older_than(engine, days).await? {
+                if engine.is_community && engine.is_hypertable {
+                    self.admin.compress(lease, &segment).await?;
+                    continue;
+                }
+                let archived = self.archive.put(&self.admin, lease, engine, segment).await?;
+                self.metrics.archived.add(archived.events.unsigned_abs(), &[]);
+                tell(archived);
+            }
+            // What could not be finished is thrown away.
+            self.sweep(lease).await
+        })
+        .await
+    }
+
+    /// Deletes the blobs that nobody needs: of exports that were given up, and past their retention.
+    async fn sweep(&self, lease: &Lease) -> Result<(), UpkeepError> {
+        self.admin.discard_exports(lease).await?;
+        let keys = self.admin.discarded().await?;
+        for key in &keys {
+            self.archive.delete(key).await?;
+        }
+        Ok(self.admin.forget_discarded(&keys).await?)
+    }
+
+    /// Deletes what is older than its retention; a dry run only says what that would be.
+    pub(crate) async fn retain(
+        &self,
+        dry_run: bool,
+        days: Option<u32>,
+    ) -> Result<Expired, UpkeepError> {
+        let days = days.unwrap_or(self.args.retention_days);
+        if dry_run {
+            let engine = self.admin.engine().await?;
+            return Ok(self.admin.expired(&engine, days).await?);
+        }
+        self.alone(async |lease, engine| {
+            let expired = self.admin.expired(engine, days).await?;
+            self.admin.expire(lease, engine, &expired).await?;
+            if self.archive.is_configured() {
+                self.sweep(lease).await?;
+            }
+            let deleted = expired.live_events + expired.archived_events;
+            self.metrics.expired.add(deleted.unsigned_abs(), &[]);
+            Ok(expired)
+        })
+        .await
+    }
+
+    /// Compares the counts of one day with its events, wherever they are.
+    pub(crate) async fn compare_day(
+        &self,
+        day: NaiveDate,
+        repair: bool,
+    ) -> Result<ComparedDay, UpkeepError> {
+        loop {
+            let span = day_span(day);
+            let files = self.admin.archive_files_of(&span).await?;
+            let archived = self.archive.count(&files, span).await?;
+            if let Some(compared) = self.admin.compare_day(day, repair, &files, &archived).await? {
+                return Ok(compared);
+            }
+        }
     }
 
     /// Does work under the lease.

@@ -65,8 +65,8 @@ pub enum InvalidKey {
     /// The key is empty or longer than [`MAX_KEY_BYTES`].
     #[error("a key is 1 to {MAX_KEY_BYTES} bytes long")]
     Length,
-    /// The key is not below `users/<user>/`.
-    #[error("a key begins with users/<user>/")]
+    /// The key is neither below `users/<user>/` nor a file of the archive of events.
+    #[error("a key begins with users/<user>/, or is events/<partition>/<uuid>.parquet")]
     OutsideUsers,
     /// A segment is empty, `.` or `..`, too long for a file name, or has a character that
     /// [`BlobKey::build`] would have percent-encoded.
@@ -113,6 +113,15 @@ impl BlobKey {
         Self::parse(format!("{}{entity_id}/{revision_id}.{extension}", prefix(user, entity_type)))
     }
 
+    /// The key of a file of the archive of events: `events/{partition}/{archive_id}.parquet`. It is of
+    /// no user: event-service alone reads it.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] if the partition's name cannot be a segment.
+    pub fn archive(partition: &str, archive_id: Uuid) -> Result<Self, InvalidKey> {
+        Self::parse(format!("events/{partition}/{archive_id}.parquet"))
+    }
+
     /// Checks a key that came over the wire or out of a row.
     ///
     /// # Errors
@@ -125,7 +134,15 @@ impl BlobKey {
         if let Some(bad) = text.split('/').find(|segment| !is_segment(segment)) {
             return Err(InvalidKey::Segment(bad.to_owned()));
         }
-        if !text.starts_with("users/") || text.split('/').count() < 3 {
+        let segments: Vec<&str> = text.split('/').collect();
+        let is_in_place = match &segments[..] {
+            ["users", _, _, ..] => true,
+            ["events", _, file] => {
+                file.strip_suffix(".parquet").is_some_and(|id| Uuid::try_parse(id).is_ok())
+            }
+            _ => false,
+        };
+        if !is_in_place {
             return Err(InvalidKey::OutsideUsers);
         }
         Ok(Self(text))
@@ -140,7 +157,8 @@ impl BlobKey {
     /// Whether the key lies below `users/{user}/`.
     #[must_use]
     pub fn belongs_to(&self, user: &UserId) -> bool {
-        self.0.split('/').nth(1) == Some(&user.segment())
+        let below = self.0.strip_prefix("users/").and_then(|below| below.split('/').next());
+        below == Some(&user.segment())
     }
 
     /// The content type that the key's extension stands for.
@@ -194,6 +212,17 @@ mod tests {
         let (entity, revision) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let key = BlobKey::revision(&user, &EntityType::note(), entity, revision, "md").unwrap();
         assert_eq!(key.as_str(), format!("users/u/notes/{entity}/{revision}.md"));
+    }
+
+    #[test]
+    fn a_file_of_the_archive_belongs_to_nobody() {
+        let key = BlobKey::archive("events_2026w48", Uuid::from_u128(1)).unwrap();
+        assert_eq!(key.as_str(), format!("events/events_2026w48/{}.parquet", Uuid::from_u128(1)));
+        assert!(!key.belongs_to(&UserId::parse("events_2026w48").unwrap()));
+        for bad in ["events/w/x.parquet", "events/x.parquet", "events/w/a/b.parquet"] {
+            assert_eq!(BlobKey::parse(bad), Err(InvalidKey::OutsideUsers), "{bad}");
+        }
+        assert!(BlobKey::archive("a/b", Uuid::from_u128(1)).is_err());
     }
 
     #[test]

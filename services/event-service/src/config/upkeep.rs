@@ -14,6 +14,16 @@ pub struct UpkeepArgs {
     /// Weeks for which there are partitions ahead.
     #[arg(long, env = "EVENT_PARTITIONS_AHEAD", default_value = "8")]
     pub partitions_ahead: NonZeroU32,
+    /// Where content-service is, as http://127.0.0.1:50052, for the archive of events. Without it,
+    /// nothing is archived.
+    #[arg(long, env = "CONTENT_ENDPOINT")]
+    pub content_endpoint: Option<String>,
+    /// Days after its end that a partition is archived: its events are in the object store then.
+    #[arg(long, env = "EVENT_ARCHIVE_AFTER_DAYS", default_value_t = 7)]
+    pub archive_after_days: u32,
+    /// Days that events are kept, archived or not. Their counts per day stay.
+    #[arg(long, env = "EVENT_RETENTION_DAYS", default_value_t = 730, value_parser = clap::value_parser!(u32).range(28..))]
+    pub retention_days: u32,
 }
 
 impl UpkeepArgs {

@@ -51,3 +51,9 @@ pub(crate) struct Counting {
     pub(crate) types: Vec<EventType>,
     pub(crate) times: Times,
 }
+
+impl From<PageEnd> for (i64, i64) {
+    fn from(end: PageEnd) -> Self {
+        (end.occurred_at.timestamp_micros(), end.pos)
+    }
+}

@@ -1,14 +1,21 @@
-//! `synap.event.v1.EventAdminService`: validates, calls the store, maps.
+//! `synap.event.v1.EventAdminService`: validates, calls the upkeep, maps.
 
-use futures::{StreamExt as _, stream};
-use synap_proto::event::{
-    MakePartitionsRequest, MakePartitionsResponse, RebuildRollupsRequest, RebuildRollupsResponse,
-    event_admin_service_server::EventAdminService,
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use synap_proto::{
+    event::{
+        ApplyRetentionRequest, ApplyRetentionResponse, ArchiveEventsRequest, ArchiveEventsResponse,
+        GetArchiveStatusRequest, GetArchiveStatusResponse, MakePartitionsRequest,
+        MakePartitionsResponse, RebuildRollupsRequest, RebuildRollupsResponse,
+        event_admin_service_server::EventAdminService,
+    },
+    field::{self, Checked, Violation},
 };
+use tokio::sync::mpsc;
 use tonic::{Request, Response};
 
 use super::activity;
 use crate::{
+    archive::Archived,
     error::{Answer, Failure, Streamed},
     store::UpkeepError,
     upkeep::Upkeep,
@@ -22,6 +29,14 @@ impl EventAdminApi {
     pub(crate) fn new(upkeep: Upkeep) -> Self {
         Self { upkeep }
     }
+
+    /// Does work to its end, also if the caller leaves: what is half done would wait for the lease to
+    /// expire.
+    async fn to_its_end<T: Send + 'static>(
+        work: impl Future<Output = Result<T, UpkeepError>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        tokio::spawn(work).await.map_err(UpkeepError::from).flatten().map_err(Failure::from)
+    }
 }
 
 #[tonic::async_trait]
@@ -34,31 +49,118 @@ impl EventAdminService for EventAdminApi {
     ) -> Answer<Self::RebuildRollupsStream> {
         let RebuildRollupsRequest { start_date, end_date, dry_run } = request.into_inner();
         let (start, end) = activity::days(&start_date, &end_date).map_err(Failure::from)?;
-        let admin = self.upkeep.admin.clone();
-        let answers =
-            stream::iter(start.iter_days().take_while(move |day| *day <= end)).then(move |day| {
-                let admin = admin.clone();
-                async move {
-                    let compared = admin.compare_day(day, !dry_run).await.map_err(Failure::from)?;
-                    Ok(RebuildRollupsResponse {
-                        date: day.to_string(),
-                        events: compared.events,
-                        counted: compared.counted,
-                        differences: compared.differences,
-                    })
-                }
-            });
+        let deleted = self.upkeep.admin.deleted_before().await.map_err(Failure::from)?;
+        if let Some(deleted) = deleted.map(|time| time.date_naive()).filter(|day| start < *day) {
+            let why = format!("must be {deleted} or later: events before it are deleted");
+            return Err(Failure::from(Violation::new("start_date", why)).into());
+        }
+        let upkeep = self.upkeep.clone();
+        let days = stream::iter(start.iter_days().take_while(move |day| *day <= end));
+        let answers = days.then(move |day| {
+            let upkeep = upkeep.clone();
+            async move {
+                let compared = upkeep.compare_day(day, !dry_run).await.map_err(Failure::from)?;
+                Ok(RebuildRollupsResponse {
+                    date: day.to_string(),
+                    events: compared.events,
+                    counted: compared.counted,
+                    differences: compared.differences,
+                })
+            }
+        });
         Ok(Response::new(answers.boxed()))
     }
+
     async fn make_partitions(
         &self,
         _request: Request<MakePartitionsRequest>,
     ) -> Answer<MakePartitionsResponse> {
         let upkeep = self.upkeep.clone();
-        // To its end, also if the caller leaves: what is half done would wait for the lease to expire.
-        let making = tokio::spawn(async move { upkeep.make_partitions().await });
-        let now = making.await.map_err(UpkeepError::from).flatten().map_err(Failure::from)?;
+        let now = Self::to_its_end(async move { upkeep.make_partitions().await }).await?;
         Ok(MakePartitionsResponse { partitions: now.made, default_partition_rows: now.outside }
             .into())
+    }
+
+    type ArchiveEventsStream = Streamed<ArchiveEventsResponse>;
+
+    async fn archive_events(
+        &self,
+        request: Request<ArchiveEventsRequest>,
+    ) -> Answer<Self::ArchiveEventsStream> {
+        let ArchiveEventsRequest { dry_run, older_than_days } = request.into_inner();
+        let days = days(older_than_days, 0).map_err(Failure::from)?;
+        let upkeep = self.upkeep.clone();
+        // One answer a week of the past.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let tell = |archived| drop(sender.send(Ok(archived)));
+            if let Err(error) = upkeep.archive(dry_run, days, tell).await {
+                drop(sender.send(Err(error)));
+            }
+        });
+        let answers = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|answer| (answer, receiver))
+        });
+        let answers = answers.map_ok(Into::into).map_err(|error| Failure::from(error).into());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn apply_retention(
+        &self,
+        request: Request<ApplyRetentionRequest>,
+    ) -> Answer<ApplyRetentionResponse> {
+        let ApplyRetentionRequest { dry_run, older_than_days } = request.into_inner();
+        let days = days(older_than_days, 28).map_err(Failure::from)?;
+        let upkeep = self.upkeep.clone();
+        let expired = Self::to_its_end(async move { upkeep.retain(dry_run, days).await }).await?;
+        Ok(ApplyRetentionResponse {
+            before_time: Some(field::timestamp(expired.before)),
+            files: expired.files,
+            archived_events: expired.archived_events,
+            partitions: expired.partitions,
+            live_events: expired.live_events,
+        }
+        .into())
+    }
+
+    async fn get_archive_status(
+        &self,
+        _request: Request<GetArchiveStatusRequest>,
+    ) -> Answer<GetArchiveStatusResponse> {
+        let status = self.upkeep.admin.archive_status().await.map_err(Failure::from)?;
+        let deleted = self.upkeep.admin.deleted_before().await.map_err(Failure::from)?;
+        Ok(GetArchiveStatusResponse {
+            files: status.files,
+            events: status.events,
+            bytes: status.bytes,
+            table_bytes: status.table_bytes,
+            oldest_time: status.oldest.map(field::timestamp),
+            newest_time: status.newest.map(field::timestamp),
+            discarded: status.discarded,
+            deleted_before_time: deleted.map(field::timestamp),
+        }
+        .into())
+    }
+}
+
+/// Days that were asked for.
+fn days(value: Option<i32>, least: i32) -> Checked<Option<u32>> {
+    let checked = |days| field::within("older_than_days", days, least, 36_600);
+    Ok(value.map(checked).transpose()?.and_then(|days| u32::try_from(days).ok()))
+}
+
+impl From<Archived> for ArchiveEventsResponse {
+    fn from(archived: Archived) -> Self {
+        let (key, bytes) = archived.file.unwrap_or_default();
+        Self {
+            partition: archived.segment.table,
+            begin_time: Some(field::timestamp(archived.segment.begins_at)),
+            end_time: Some(field::timestamp(archived.segment.ends_at)),
+            events: archived.events,
+            table_bytes: archived.table_bytes,
+            archived: archived.is_done,
+            key,
+            bytes,
+        }
     }
 }

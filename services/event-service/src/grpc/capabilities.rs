@@ -28,7 +28,7 @@ pub(super) async fn tell(upkeep: &Upkeep) -> Result<GetCapabilitiesResponse, Dat
         partitions_ahead: count(segments.iter().filter(|it| it.is_ahead).count()),
         oldest_partition_time: segments.first().map(|it| field::timestamp(it.begins_at)),
         default_partition_rows,
-        archive: false,
+        archive: upkeep.archive.is_configured(),
         native_compression: engine.is_community && engine.is_hypertable,
         rollups: true,
         postgres_version: engine.postgres,

@@ -1,20 +1,37 @@
--- Compares the counts of one day with its events; see Admin::compare_day.
+-- Compares the counts of one day with its events; see Admin::compare_day. No row if the archive has
+-- other files of that day than the caller has counted.
 --
 -- $1..$3   the day, its first moment, the first moment after it
 -- $4       whether to put the counts right
+-- $5..$8   what the archive has of the day: user_id, event_type, aggregate_type, count
+-- $9       the archive's files that were counted
 WITH
+counted_files AS MATERIALIZED (
+    SELECT (SELECT coalesce(array_agg(archive_id ORDER BY archive_id), '{}')
+            FROM event_store.archives
+            WHERE state = 'archived' AND begins_at < $3 AND ends_at > $2)
+           = (SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM unnest($9::uuid[]) AS id)
+           AS are_all
+),
 happened AS (
-    SELECT user_id, event_type, aggregate_type, count(*) AS count
-    FROM event_store.events
-    WHERE occurred_at >= $2 AND occurred_at < $3
+    SELECT user_id, event_type, aggregate_type, sum(count)::bigint AS count
+    FROM (
+        SELECT user_id, event_type, aggregate_type, count(*) AS count
+        FROM event_store.events
+        WHERE occurred_at >= $2 AND occurred_at < $3
+        GROUP BY 1, 2, 3
+        UNION ALL
+        SELECT * FROM unnest($5::text[], $6::text[], $7::text[], $8::bigint[])
+    ) AS both_places
     GROUP BY 1, 2, 3
 ),
-both_sides AS (
+both_sides AS MATERIALIZED (
     SELECT user_id, event_type, aggregate_type,
            coalesce(h.count, 0) AS happened, coalesce(d.count, 0) AS counted
     FROM happened AS h
     FULL JOIN (SELECT * FROM event_store.daily_activity WHERE day = $1) AS d
     USING (user_id, event_type, aggregate_type)
+    WHERE (SELECT are_all FROM counted_files)
 ),
 repaired AS (
     INSERT INTO event_store.daily_activity AS d (user_id, day, event_type, aggregate_type, count)
@@ -30,3 +47,4 @@ SELECT coalesce(sum(happened), 0)::bigint AS events,
        coalesce(sum(counted), 0)::bigint AS counted,
        count(*) FILTER (WHERE happened <> counted) AS differences
 FROM both_sides
+HAVING (SELECT are_all FROM counted_files)

@@ -4,6 +4,7 @@
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{Admin, DatabaseError};
+use crate::archive::ArchiveError;
 
 /// Why a step of the upkeep was not done.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub(crate) enum UpkeepError {
     /// A transaction elsewhere has been open for long.
     #[error("a long transaction somewhere in the database server holds back the horizon")]
     HeldBack,
+    /// The archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The task ended before its work.
     #[error("the work was broken off: {0}")]
     BrokenOff(#[from] tokio::task::JoinError),

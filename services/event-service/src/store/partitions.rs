@@ -37,6 +37,7 @@ const MAX_COUNTED: i64 = 1_000_000;
 
 /// Up to where the DEFAULT partition is copied, in the order of all events.
 struct Cursor {
+    epoch: i64,
     xid: i64,
     pos: i64,
 }
@@ -136,29 +137,31 @@ impl Admin {
 
     /// Step 2.
     async fn copy_default(&self, lease: &Lease) -> Result<Cursor, UpkeepError> {
-        let mut cursor = Cursor { xid: 0, pos: 0 };
+        let mut cursor = Cursor { epoch: 0, xid: 0, pos: 0 };
         loop {
             let mut transaction = self.begin(lease).await?;
-            let copied: Option<(i64, i64, i64)> = sqlx::query_as(
+            let copied: Option<(i64, i64, i64, i64)> = sqlx::query_as(
                 "WITH batch AS MATERIALIZED (
                      SELECT * FROM event_store.events_default
-                     WHERE (xid, pos) > ($1::text::xid8, $2)
-                       AND xid < pg_snapshot_xmin(pg_current_snapshot())
-                     ORDER BY xid, pos LIMIT $3
+                     WHERE (epoch, xid, pos) > ($1, $2::text::xid8, $3)
+                       AND (epoch < (SELECT max(epoch) FROM event_store.epochs)
+                            OR xid < pg_snapshot_xmin(pg_current_snapshot()))
+                     ORDER BY epoch, xid, pos LIMIT $4
                  ), copied AS (
                      INSERT INTO event_store.events_next SELECT * FROM batch
                  )
-                 SELECT xid::text::bigint, pos, (SELECT count(*) FROM batch) FROM batch
-                 ORDER BY xid DESC, pos DESC LIMIT 1",
+                 SELECT epoch, xid::text::bigint, pos, (SELECT count(*) FROM batch) FROM batch
+                 ORDER BY epoch DESC, xid DESC, pos DESC LIMIT 1",
             )
+            .bind(cursor.epoch)
             .bind(cursor.xid.to_string())
             .bind(cursor.pos)
             .bind(COPY_BATCH)
             .fetch_optional(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            let Some((xid, pos, count)) = copied else { return Ok(cursor) };
-            cursor = Cursor { xid, pos };
+            let Some((epoch, xid, pos, count)) = copied else { return Ok(cursor) };
+            cursor = Cursor { epoch, xid, pos };
             if count < COPY_BATCH {
                 return Ok(cursor);
             }
@@ -173,10 +176,12 @@ impl Admin {
         copied: Cursor,
     ) -> Result<(), UpkeepError> {
         let mut transaction = self.begin(lease).await?;
-        let later = "FROM event_store.events_default WHERE (xid, pos) > ($1::text::xid8, $2)";
+        let later =
+            "FROM event_store.events_default WHERE (epoch, xid, pos) > ($1, $2::text::xid8, $3)";
         let left: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT count(*) FROM (SELECT {later} LIMIT {LAST_BATCH}) AS later"
         )))
+        .bind(copied.epoch)
         .bind(copied.xid.to_string())
         .bind(copied.pos)
         .fetch_one(&mut *transaction)
@@ -189,6 +194,7 @@ impl Admin {
         run(&mut transaction, "LOCK TABLE ONLY event_store.events IN ACCESS EXCLUSIVE MODE".into())
             .await?;
         sqlx::query(AssertSqlSafe(format!("INSERT INTO event_store.events_next SELECT * {later}")))
+            .bind(copied.epoch)
             .bind(copied.xid.to_string())
             .bind(copied.pos)
             .execute(&mut *transaction)

@@ -8,9 +8,13 @@ use futures::{Stream, stream};
 use sqlx::{FromRow, Postgres, Row as _, postgres::PgRow, query::QueryAs};
 use synap_types::UserId;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
-use super::{Database, DatabaseError, PAGE_BYTES, Store, names};
-use crate::domain::{Counting, PageEnd, Read, StoredEvent, StreamId, Which};
+use super::{ArchiveFile, Database, DatabaseError, PAGE_BYTES, ReadError, Store, names};
+use crate::{
+    archive::Archive,
+    domain::{Counting, PageEnd, Read, StoredEvent, StreamId, Which},
+};
 
 /// Events of a page at most.
 const PAGE: u32 = 500;
@@ -62,12 +66,27 @@ const TIMELINE: [&str; 2] = [
 const CORRELATED: &str =
     page!("correlation_id = $4 AND (occurred_at, pos) > ($5, $6)", "occurred_at, pos");
 
+/// A statement that counts the events of whom `$whose` tells, and names the files that may have more.
+macro_rules! count {
+    ($whose:literal) => {
+        concat!(
+            "SELECT count(*), ARRAY(SELECT archive_id FROM event_store.archives
+                                    WHERE state = 'archived' AND begins_at < $4 AND ends_at > $3)
+             FROM event_store.events
+             WHERE ",
+            $whose,
+            " AND ($2::text[] IS NULL OR event_type = ANY ($2))
+               AND occurred_at >= $3 AND occurred_at < $4"
+        )
+    };
+}
+
 /// Around the times that an event can have.
-const EARLIEST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
+pub(super) const EARLIEST: DateTime<Utc> = match DateTime::from_timestamp(-62_135_596_800, 0) {
     Some(year_one) => year_one,
     None => DateTime::UNIX_EPOCH,
 };
-const LATEST: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
+pub(super) const LATEST: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
 impl Store {
     /// The events that a read asks for. The first page is fetched before this returns, so that a
@@ -75,9 +94,9 @@ impl Store {
     pub(crate) async fn read(
         &self,
         read: Read,
-    ) -> Result<impl Stream<Item = Result<StoredEvent, DatabaseError>> + Send + use<>, DatabaseError>
-    {
-        let mut pages = Pages { database: self.database.clone(), read };
+    ) -> Result<impl Stream<Item = Result<StoredEvent, ReadError>> + Send + use<>, ReadError> {
+        let (database, archive) = (self.database.clone(), self.archive.clone());
+        let mut pages = Pages { database, archive, read };
         let first = pages.next().await?;
         Ok(stream::try_unfold((pages, first), |(mut pages, mut page)| async {
             if page.is_empty() {
@@ -108,22 +127,22 @@ impl Store {
     }
 
     /// How many events there are.
-    pub(crate) async fn count(&self, counting: &Counting) -> Result<i64, DatabaseError> {
-        let mut connection = self.database.acquire().await?;
+    pub(crate) async fn count(&self, counting: &Counting) -> Result<i64, ReadError> {
+        let (count, files) = self.database.count(counting).await?;
+        Ok(count + self.database.count_archived(&self.archive, counting, files).await?)
+    }
+}
+
+impl Database {
+    /// How many there are here, and the files that have the others: of one snapshot.
+    async fn count(&self, counting: &Counting) -> Result<(i64, Vec<ArchiveFile>), DatabaseError> {
+        let mut connection = self.acquire().await?;
         let sql = match counting.user {
-            Some(_) => {
-                "SELECT count(*) FROM event_store.events
-                 WHERE user_id = $1 AND ($2::text[] IS NULL OR event_type = ANY ($2))
-                   AND occurred_at >= $3 AND occurred_at < $4"
-            }
+            Some(_) => count!("user_id = $1"),
             // Everybody's, for operators.
-            None => {
-                "SELECT count(*) FROM event_store.events
-                 WHERE $1::text IS NULL AND ($2::text[] IS NULL OR event_type = ANY ($2))
-                   AND occurred_at >= $3 AND occurred_at < $4"
-            }
+            None => count!("$1::text IS NULL"),
         };
-        let count = sqlx::query_scalar(sql)
+        let (count, files): (i64, Vec<Uuid>) = sqlx::query_as(sql)
             .bind(counting.user.as_ref().map(UserId::as_str))
             .bind(names(&counting.types))
             .bind(counting.times.from.unwrap_or(EARLIEST))
@@ -131,12 +150,22 @@ impl Store {
             .fetch_one(&mut *connection)
             .instrument(tracing::info_span!("db.event.count"))
             .await?;
-        Ok(count)
+        let files = if files.is_empty() { Vec::new() } else { self.files_by_id(&files).await? };
+        Ok((count, files))
     }
+}
+
+/// A part of what a read answers.
+pub(super) struct Page {
+    /// In the order of the read.
+    pub(super) events: Vec<StoredEvent>,
+    /// Whether there is nothing after it.
+    pub(super) is_last: bool,
 }
 
 struct Pages {
     database: Database,
+    archive: Archive,
     /// What is still wanted: where the next page begins, and how many events.
     read: Read,
 }
@@ -155,24 +184,33 @@ impl FromRow<'_, PgRow> for Row {
 
 impl Pages {
     /// The next page; an empty one is the end.
-    async fn next(&mut self) -> Result<VecDeque<StoredEvent>, DatabaseError> {
+    async fn next(&mut self) -> Result<VecDeque<StoredEvent>, ReadError> {
         let wanted = self.read.limit.min(PAGE);
         if wanted == 0 {
             return Ok(VecDeque::new());
         }
-        let mut connection = self.database.acquire().await?;
-        let rows = page(&self.read, wanted)
+        let page = self.database.page(&self.read, wanted).await?;
+        let (archive, wanted) = (&self.archive, wanted as usize);
+        let page = self.database.join_archive(archive, &self.read, wanted, page).await?;
+        let got = u32::try_from(page.events.len()).unwrap_or(u32::MAX);
+        self.read.limit = if page.is_last { 0 } else { self.read.limit.saturating_sub(got) };
+        if let Some(last) = page.events.last() {
+            self.read.go_on_after(last);
+        }
+        Ok(page.events.into())
+    }
+}
+
+impl Database {
+    async fn page(&self, read: &Read, wanted: u32) -> Result<Page, DatabaseError> {
+        let mut connection = self.acquire().await?;
+        let rows = page(read, wanted)
             .fetch_all(&mut *connection)
             .instrument(tracing::info_span!("db.event.read"))
             .await?;
-        let got = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let found = rows.first().map_or(0, |row| row.found);
-        let is_last = found < i64::from(wanted) && found == i64::from(got);
-        self.read.limit = if is_last { 0 } else { self.read.limit - got };
-        if let Some(last) = rows.last() {
-            self.read.go_on_after(&last.event);
-        }
-        Ok(rows.into_iter().map(|row| row.event).collect())
+        let is_last = found < i64::from(wanted) && i64::try_from(rows.len()) == Ok(found);
+        Ok(Page { events: rows.into_iter().map(|row| row.event).collect(), is_last })
     }
 }
 

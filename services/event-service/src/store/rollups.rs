@@ -1,11 +1,13 @@
 //! Counts per user, day and type. `append.sql` keeps them up; here they are read, and compared with
 //! the events they count.
 
-use chrono::{Days, NaiveDate};
+use std::{collections::BTreeMap, ops::Range};
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use synap_types::UserId;
 use tracing::Instrument as _;
 
-use super::{Admin, Database, DatabaseError, Store};
+use super::{Admin, ArchiveFile, Database, DatabaseError, Store};
 
 /// Which rows to read.
 #[derive(Debug, Clone)]
@@ -92,7 +94,8 @@ impl Database {
 }
 
 impl Admin {
-    /// Compares one day's counts with its events, and puts them right if `repair`.
+    /// Compares one day's counts with its events, and puts them right if `repair`. `archived` are the
+    /// events of the day that are in `files`; `None` if those are not the archive's files any more.
     ///
     /// Events and counts are seen by one snapshot, in which an append is there with both or not at
     /// all: what differs is wrong whatever is appended meanwhile. The difference is added, not the
@@ -101,9 +104,12 @@ impl Admin {
         &self,
         day: NaiveDate,
         repair: bool,
-    ) -> Result<ComparedDay, DatabaseError> {
+        files: &[ArchiveFile],
+        archived: &BTreeMap<[String; 3], i64>,
+    ) -> Result<Option<ComparedDay>, DatabaseError> {
         let span = tracing::info_span!("db.activity.compare", %day, repair);
-        let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
+        let bounds = day_span(day);
+        let column = |of: usize| archived.keys().map(|kind| kind[of].as_str()).collect::<Vec<_>>();
         let compared = async {
             let mut transaction = self.database.pool.begin().await?;
             // Two repairs at once would both add the difference.
@@ -112,14 +118,31 @@ impl Admin {
                 .await?;
             let compared = sqlx::query_as(include_str!("compare_day.sql"))
                 .bind(day)
-                .bind(midnight(day))
-                .bind(midnight(day.checked_add_days(Days::new(1)).unwrap_or(day)))
+                .bind(bounds.start)
+                .bind(bounds.end)
                 .bind(repair)
-                .fetch_one(&mut *transaction)
+                .bind(column(0))
+                .bind(column(1))
+                .bind(column(2))
+                .bind(archived.values().copied().collect::<Vec<_>>())
+                .bind(files.iter().map(|file| file.archive_id).collect::<Vec<_>>())
+                .fetch_optional(&mut *transaction)
                 .await?;
             transaction.commit().await?;
             Ok(compared)
         };
         compared.instrument(span).await
     }
+
+    /// Before when events are deleted: their counts cannot be compared.
+    pub(crate) async fn deleted_before(&self) -> Result<Option<DateTime<Utc>>, DatabaseError> {
+        let time = sqlx::query_scalar("SELECT deleted_before FROM event_store.retention");
+        Ok(time.fetch_optional(self.pool()).await?)
+    }
+}
+
+/// From the first moment of a day to the first after it, in UTC.
+pub(crate) fn day_span(day: NaiveDate) -> Range<DateTime<Utc>> {
+    let midnight = |day: NaiveDate| day.and_time(chrono::NaiveTime::MIN).and_utc();
+    midnight(day)..midnight(day.checked_add_days(Days::new(1)).unwrap_or(day))
 }

@@ -1,7 +1,7 @@
 //! What the table of events consists of: partitions, or the chunks of a hypertable.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Admin, DatabaseError};
 
@@ -94,4 +94,25 @@ pub(super) async fn segments(
          ORDER BY begins_at"
     };
     Ok(sqlx::query_as(query).fetch_all(connection).await?)
+}
+
+/// Drops a segment with all its events, within a transaction. PostgreSQL refuses to detach
+/// CONCURRENTLY beside a DEFAULT partition; the lock that it takes instead is held for milliseconds,
+/// and not waited for (see [`Admin::begin`]).
+pub(super) async fn drop(
+    connection: &mut PgConnection,
+    engine: &Engine,
+    segment: &Segment,
+) -> Result<(), sqlx::Error> {
+    if engine.is_hypertable {
+        sqlx::query("SELECT drop_chunks('event_store.events', older_than => $1, newer_than => $2)")
+            .bind(segment.ends_at)
+            .bind(segment.begins_at)
+            .execute(connection)
+            .await?;
+    } else {
+        let drop = format!("DROP TABLE {}", segment.table);
+        sqlx::query(AssertSqlSafe(drop)).execute(connection).await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,9 @@
 #![expect(clippy::result_large_err, reason = "an answer a test looks at is not moved about")]
 
 mod append;
+mod archive;
 mod consumers;
+mod content;
 mod feed;
 mod harness;
 mod horizon;

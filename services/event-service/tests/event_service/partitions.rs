@@ -31,14 +31,14 @@ async fn capabilities(running: &Running) -> GetCapabilitiesResponse {
     running.client.clone().get_capabilities(request).await.unwrap().into_inner()
 }
 
-async fn make(running: &Running) -> Result<MakePartitionsResponse, RpcError> {
+pub(crate) async fn make(running: &Running) -> Result<MakePartitionsResponse, RpcError> {
     let mut client = EventAdminServiceClient::new(running.channel.clone());
     let answer = client.make_partitions(MakePartitionsRequest {}).await;
     answer.map(tonic::Response::into_inner).map_err(|status| RpcError::from_status(&status))
 }
 
 /// An append so many days from now.
-fn days_from_now(database_now: i64, number: u128, days: i64) -> StreamAppend {
+pub(crate) fn days_from_now(database_now: i64, number: u128, days: i64) -> StreamAppend {
     let seconds = database_now + days * DAY;
     let mut append = append(900 + number % 3, 0);
     append.events = vec![event(number)];
@@ -46,7 +46,7 @@ fn days_from_now(database_now: i64, number: u128, days: i64) -> StreamAppend {
     append
 }
 
-async fn now(database: &TestDatabase) -> i64 {
+pub(crate) async fn now(database: &TestDatabase) -> i64 {
     count(database, "SELECT extract(epoch FROM now())::bigint").await
 }
 

@@ -1,0 +1,201 @@
+//! The archive: partitions that are over, as files in the object store, through content-service.
+//!
+//! 1. The manifest gets a row: a file is being written, under a key that was never used.
+//! 2. The events go into it in the order of user and stream, group by group: no more than one is in
+//!    memory.
+//! 3. The file is read back as any reader would, and must have as many events with the same hash.
+//! 4. One transaction makes the file readable and drops the partition, unless that got other events
+//!    meanwhile: then the file is thrown away, and the next run begins anew.
+//!
+//! Whatever dies before the commit of step 4 leaves the events in the database, and a file that the
+//! next worker throws away. What comes late into a week that is archived goes to DEFAULT, gets a
+//! partition of its own and then a file of its own.
+
+mod blobs;
+mod file;
+mod read;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use parquet::errors::ParquetError;
+use synap_rpc::RpcError;
+use synap_types::{BlobKey, Hasher, IdGenerator as _, InvalidKey, SystemIds};
+
+pub(crate) use blobs::Blobs;
+pub(crate) use file::{Row, SCHEMA_VERSION};
+pub(crate) use read::Archive;
+
+use self::file::{FileWriter, GROUP_ROWS};
+use crate::store::{
+    Admin, ArchiveFile, DatabaseError, Engine, Exported, Lease, Segment, UpkeepError,
+};
+
+/// Why the archive could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    /// There are archived events, and nobody has said where content-service is.
+    #[error("events are archived, and CONTENT_ENDPOINT is not set: they cannot be read")]
+    NotConfigured,
+    /// content-service failed.
+    #[error("content-service: {0:?}")]
+    Content(Box<RpcError>),
+    /// A file is not what the manifest says.
+    #[error("the archive's file {key} is damaged: {why}")]
+    Damaged { key: String, why: String },
+    /// The file could not be made.
+    #[error("writing a file of the archive: {0}")]
+    Format(#[from] ParquetError),
+    /// A name that cannot be a key.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// A file could not be decoded or encoded to its end.
+    #[error("the work was broken off: {0}")]
+    BrokenOff(#[from] tokio::task::JoinError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl From<RpcError> for ArchiveError {
+    fn from(error: RpcError) -> Self {
+        Self::Content(Box::new(error))
+    }
+}
+
+/// What became of a segment.
+#[derive(Debug)]
+pub(crate) struct Archived {
+    pub(crate) segment: Segment,
+    pub(crate) events: i64,
+    /// What it takes in the database, with indexes.
+    pub(crate) table_bytes: i64,
+    /// The file; absent in a dry run, and where there were no events.
+    pub(crate) file: Option<(String, i64)>,
+    /// Whether its events are in the file and no longer in the database.
+    pub(crate) is_done: bool,
+}
+
+impl Archive {
+    /// Archives one segment.
+    pub(crate) async fn put(
+        &self,
+        admin: &Admin,
+        lease: &Lease,
+        engine: &Engine,
+        segment: Segment,
+    ) -> Result<Archived, UpkeepError> {
+        let (events, table_bytes) = admin.measure(&segment).await?;
+        if events == 0 {
+            let is_done = admin.finish_archive(lease, engine, &segment, None).await?;
+            return Ok(Archived { segment, events, table_bytes, file: None, is_done });
+        }
+        let archive_id = SystemIds.next_id();
+        let name = segment.table.rsplit('.').next().unwrap_or(&segment.table).replace('"', "");
+        let key = BlobKey::archive(&name, archive_id).map_err(ArchiveError::from)?;
+        admin.begin_archive(lease, &segment, archive_id, &key).await?;
+        synap_failpoint::hit("archive.begun").await;
+        let exported = self.export(admin, lease, &segment, &key).await?;
+        synap_failpoint::hit("archive.written").await;
+        let written = ArchiveFile {
+            archive_id,
+            key: key.to_string(),
+            bytes: exported.bytes,
+            begins_at: segment.begins_at,
+            ends_at: segment.ends_at,
+        };
+        self.verify(admin, lease, &written, &exported).await?;
+        synap_failpoint::hit("archive.verified").await;
+        let archive = Some((archive_id, &exported));
+        let is_done = admin.finish_archive(lease, engine, &segment, archive).await?;
+        synap_failpoint::hit("archive.dropped").await;
+        let file = Some((key.to_string(), exported.bytes));
+        Ok(Archived { segment, events: exported.events, table_bytes, file, is_done })
+    }
+
+    /// Step 2.
+    async fn export(
+        &self,
+        admin: &Admin,
+        lease: &Lease,
+        segment: &Segment,
+        key: &BlobKey,
+    ) -> Result<Exported, UpkeepError> {
+        let upload = self.blobs()?.upload(key).await;
+        let mut groups = admin.export(segment).try_chunks(GROUP_ROWS).map_err(|failed| failed.1);
+        let mut writer = FileWriter::new().map_err(ArchiveError::from)?;
+        let mut hasher = Hasher::default();
+        let mut exported: Option<Exported> = None;
+        while let Some(rows) = groups.next().await.transpose()? {
+            // Compressing is work for a thread that nobody waits on.
+            let encode = move || {
+                let bytes = writer.group(&rows)?;
+                for row in &rows {
+                    file::hash(row, &mut hasher);
+                }
+                let sums = rows.iter().map(sums_of).reduce(|all, more| all.and(&more));
+                Ok::<_, ParquetError>((writer, hasher, bytes, sums))
+            };
+            let encoded = tokio::task::spawn_blocking(encode).await.map_err(ArchiveError::from)?;
+            let (bytes, sums);
+            (writer, hasher, bytes, sums) = encoded.map_err(ArchiveError::from)?;
+            exported = exported.into_iter().chain(sums).reduce(|all, more| all.and(&more));
+            upload.send(bytes).await;
+            lease.renew(&mut *admin.pool().acquire().await?).await?;
+            synap_failpoint::hit("archive.writing").await;
+        }
+        upload.send(writer.finish().map_err(ArchiveError::from)?).await;
+        let bytes = upload.finish().await.map_err(ArchiveError::from)?;
+        let exported = exported.ok_or_else(|| ArchiveError::Damaged {
+            key: key.to_string(),
+            why: "the partition has become empty".to_owned(),
+        })?;
+        Ok(Exported { sha256: hasher.finish(), bytes, ..exported })
+    }
+
+    /// Step 3.
+    async fn verify(
+        &self,
+        admin: &Admin,
+        lease: &Lease,
+        written: &ArchiveFile,
+        expected: &Exported,
+    ) -> Result<(), UpkeepError> {
+        let (mut hasher, mut events) = (Hasher::default(), 0);
+        let mut groups = std::pin::pin!(self.groups(written));
+        while let Some(rows) = groups.try_next().await? {
+            for row in &rows {
+                file::hash(row, &mut hasher);
+                events += 1;
+            }
+            lease.renew(&mut *admin.pool().acquire().await?).await?;
+        }
+        if events == expected.events && hasher.finish() == expected.sha256 {
+            return Ok(());
+        }
+        let why = format!("it has {events} of {} events, or others", expected.events);
+        Err(ArchiveError::Damaged { key: written.key.clone(), why }.into())
+    }
+}
+
+impl Exported {
+    /// Both together; hash and size come later.
+    fn and(self, other: &Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            min_occurred_at: self.min_occurred_at.min(other.min_occurred_at),
+            max_occurred_at: self.max_occurred_at.max(other.max_occurred_at),
+            max_place: self.max_place.max(other.max_place),
+            ..self
+        }
+    }
+}
+
+fn sums_of(row: &Row) -> Exported {
+    Exported {
+        events: 1,
+        sha256: Hasher::default().finish(),
+        bytes: 0,
+        min_occurred_at: row.event.occurred_at,
+        max_occurred_at: row.event.occurred_at,
+        max_place: (row.event.epoch, row.event.xid),
+    }
+}
