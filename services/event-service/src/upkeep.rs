@@ -144,6 +144,13 @@ impl Upkeep {
                     self.admin.compress(lease, &segment).await?;
                     continue;
                 }
+                if self.admin.is_awaited(&segment).await? {
+                    tracing::warn!(
+                        partition = segment.table,
+                        "not archived: a durable consumer has not read it"
+                    );
+                    continue;
+                }
                 let archived = self.archive.put(&self.admin, lease, engine, segment).await?;
                 self.metrics.archived.add(archived.events.unsigned_abs(), &[]);
                 tell(archived);

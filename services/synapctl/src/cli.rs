@@ -32,7 +32,7 @@ enum Command {
     Token(token::TokenArgs),
     /// Show what each service says of itself.
     Status(status::StatusArgs),
-    /// Look after the event store: its partitions and its counts.
+    /// Look after the event store: its partitions, its archive and its counts.
     Events(events::EventsArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
     Bench(bench::BenchArgs),

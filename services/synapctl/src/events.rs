@@ -1,20 +1,26 @@
 //! `synapctl events`: the upkeep of the event store.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, SecondsFormat};
 use clap::{Args, Subcommand};
-use synap_proto::event::{
-    MakePartitionsRequest, RebuildRollupsRequest,
-    event_admin_service_client::EventAdminServiceClient,
+use synap_proto::{
+    event::{
+        ApplyRetentionRequest, ArchiveEventsRequest, GetArchiveStatusRequest,
+        MakePartitionsRequest, RebuildRollupsRequest,
+        event_admin_service_client::EventAdminServiceClient,
+    },
+    field,
 };
-use synap_rpc::{Channel, RpcError};
+use synap_rpc::{Channel, RpcError, deadline};
 use synap_types::{Clock as _, SystemClock};
 
 use crate::cli::Exit;
 
-/// Look after the event store: its partitions and its counts.
+/// Look after the event store: its partitions, its archive and its counts.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  synapctl events partitions\n  \
+#[command(after_help = "Examples:\n  synapctl events archive --dry-run\n  \
                   synapctl events rollups --from 2026-11-01 --repair")]
 pub struct EventsArgs {
     /// Where event-service is.
@@ -29,8 +35,25 @@ enum EventsCommand {
     /// Make the weekly partitions that are missing, and move to them what is in DEFAULT. Exit code 1
     /// if something stays there.
     Partitions,
+    /// Move partitions that are over into the object store. Exit code 1 if one got events meanwhile
+    /// and is left to the next time.
+    Archive(AgeArgs),
+    /// Delete the events of weeks that are older than their retention, archived or not.
+    Retention(AgeArgs),
+    /// Show what is archived.
+    Status,
     /// Compare the counts per user and day with the events. Exit code 1 if some differ.
     Rollups(RollupsArgs),
+}
+
+#[derive(Debug, Args)]
+struct AgeArgs {
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Days since the end of a week; what the service is configured to if not given.
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<i32>,
 }
 
 #[derive(Debug, Args)]
@@ -46,16 +69,27 @@ struct RollupsArgs {
     repair: bool,
 }
 
+/// What a service lets a call take at most.
+const LIMIT: Duration = Duration::from_hours(1);
+
 type Client = EventAdminServiceClient<Channel>;
 
 /// Runs the command.
 pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
     let client = Client::new(Channel::connect("event-service", &args.event_url)?);
-    let outcome = match args.command {
-        EventsCommand::Partitions => partitions(client).await,
-        EventsCommand::Rollups(rollups) => compare(client, &rollups).await,
+    let work = async {
+        match args.command {
+            EventsCommand::Partitions => partitions(client).await,
+            EventsCommand::Archive(age) => archive(client, &age).await,
+            EventsCommand::Retention(age) => retention(client, &age).await,
+            EventsCommand::Status => status(client).await,
+            EventsCommand::Rollups(rollups) => compare(client, &rollups).await,
+        }
     };
-    outcome.with_context(|| format!("event-service at {}", args.event_url))
+    deadline::within(LIMIT, work)
+        .await
+        .flatten()
+        .with_context(|| format!("event-service at {}", args.event_url))
 }
 
 async fn partitions(mut client: Client) -> Result<Exit, RpcError> {
@@ -69,6 +103,63 @@ async fn partitions(mut client: Client) -> Result<Exit, RpcError> {
     }
     println!("{} events stay in no weekly partition", answer.default_partition_rows);
     Ok(Exit::Findings)
+}
+
+async fn archive(mut client: Client, age: &AgeArgs) -> Result<Exit, RpcError> {
+    let request = ArchiveEventsRequest { dry_run: age.dry_run, older_than_days: age.older_than };
+    let mut partitions = client.archive_events(request).await?.into_inner();
+    let (mut count, mut events, mut left) = (0, 0, 0);
+    while let Some(one) = partitions.message().await? {
+        count += 1;
+        events += one.events;
+        let outcome = match (age.dry_run, one.archived) {
+            (true, _) => "would be archived".to_owned(),
+            (false, true) if one.key.is_empty() => "dropped: it was empty".to_owned(),
+            (false, true) => format!("archived in {} bytes as {}", one.bytes, one.key),
+            (false, false) => {
+                left += 1;
+                "left to the next time: it got events meanwhile".to_owned()
+            }
+        };
+        println!(
+            "{}: {} events, {} bytes with indexes; {outcome}",
+            one.partition, one.events, one.table_bytes
+        );
+    }
+    println!("{count} partitions, {events} events");
+    Ok(if left == 0 { Exit::Well } else { Exit::Findings })
+}
+
+async fn retention(mut client: Client, age: &AgeArgs) -> Result<Exit, RpcError> {
+    let request = ApplyRetentionRequest { dry_run: age.dry_run, older_than_days: age.older_than };
+    let answer = client.apply_retention(request).await?.into_inner();
+    println!(
+        "before {}: {} {} files with {} events, {} partitions; {} events in partitions and DEFAULT",
+        time(answer.before_time),
+        if age.dry_run { "would delete" } else { "deleted" },
+        answer.files,
+        answer.archived_events,
+        answer.partitions,
+        answer.live_events
+    );
+    Ok(Exit::Well)
+}
+
+async fn status(mut client: Client) -> Result<Exit, RpcError> {
+    let status = client.get_archive_status(GetArchiveStatusRequest {}).await?.into_inner();
+    println!(
+        "{} files, {} events in {} bytes, which took {} in the database",
+        status.files, status.events, status.bytes, status.table_bytes
+    );
+    println!("from {} to {}", time(status.oldest_time), time(status.newest_time));
+    println!("{} blobs wait to be deleted for good", status.discarded);
+    println!("events before {} are deleted", time(status.deleted_before_time));
+    Ok(Exit::Well)
+}
+
+fn time(value: Option<prost_types::Timestamp>) -> String {
+    field::time("time", value)
+        .map_or_else(|_| "-".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 async fn compare(mut client: Client, args: &RollupsArgs) -> Result<Exit, RpcError> {

@@ -2,12 +2,13 @@
 //!
 //! Rows are in the order of user, stream and version, by bytes. So the events of one user, which is
 //! what every read is of, are in few groups, and the smallest and largest user of each group, which
-//! the footer tells, say in which. All times are microseconds.
+//! the footer tells, say in which. All times are microseconds; when an event was recorded is counted
+//! from when it happened, which is a small number.
 
 use std::{io::Write, sync::Arc};
 
 use bytes::{Buf as _, Bytes};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use parquet::{
     basic::{Compression, Encoding, ZstdLevel},
     column::reader::get_typed_column_reader,
@@ -51,17 +52,18 @@ const SCHEMA: &str = "message event {
     REQUIRED INT64 epoch;
     REQUIRED INT64 xid;
     REQUIRED INT64 pos;
-    REQUIRED INT64 recorded_at (TIMESTAMP(MICROS, true));
+    REQUIRED INT64 recorded_after;
 }";
 
-/// Columns whose values are all different: a dictionary of them would be as large as they are.
+/// Columns whose values are all different: a dictionary of them would be as large as they are. The
+/// first bytes of ids are of their time, the first of data are those of the row before.
 const UNIQUE: [(&str, Encoding); 6] = [
-    ("event_id", Encoding::PLAIN),
-    ("data", Encoding::PLAIN),
+    ("event_id", Encoding::BYTE_STREAM_SPLIT),
+    ("data", Encoding::DELTA_BYTE_ARRAY),
     ("occurred_at", Encoding::DELTA_BINARY_PACKED),
     ("xid", Encoding::DELTA_BINARY_PACKED),
     ("pos", Encoding::DELTA_BINARY_PACKED),
-    ("recorded_at", Encoding::DELTA_BINARY_PACKED),
+    ("recorded_after", Encoding::DELTA_BINARY_PACKED),
 ];
 
 /// An event with everything that its row has.
@@ -148,7 +150,8 @@ impl FileWriter {
         put::<Int64Type>(&mut group, &number(|row| row.event.epoch), None)?;
         put::<Int64Type>(&mut group, &number(|row| row.event.xid), None)?;
         put::<Int64Type>(&mut group, &number(|row| row.event.pos), None)?;
-        put::<Int64Type>(&mut group, &number(|row| row.recorded_at.timestamp_micros()), None)?;
+        let after = number(|row| micros_between(row.event.occurred_at, row.recorded_at));
+        put::<Int64Type>(&mut group, &after, None)?;
         group.close()?;
         Ok(self.taken())
     }
@@ -163,6 +166,11 @@ impl FileWriter {
         // The writer counts its bytes itself: the buffer is only where they pass by.
         std::mem::take(self.0.inner_mut()).into()
     }
+}
+
+/// Years 1 to 9999 are far fewer microseconds than fit.
+fn micros_between(from: DateTime<Utc>, to: DateTime<Utc>) -> i64 {
+    to.timestamp_micros() - from.timestamp_micros()
 }
 
 fn put<T: DataType>(
@@ -257,9 +265,10 @@ pub(super) fn read_group(
     let mut epochs = numbers(&group, 12)?;
     let mut xids = numbers(&group, 13)?;
     let mut positions = numbers(&group, 14)?;
-    let mut recorded = times(&group, 15)?;
+    let mut recorded_after = numbers(&group, 15)?;
     let rows = usize::try_from(metadata.row_group(index).num_rows())?;
     let mut row = || {
+        let occurred_at = occurred.next()??;
         Some(Row {
             event: StoredEvent {
                 user_id: users.next()?,
@@ -268,7 +277,7 @@ pub(super) fn read_group(
                 version: versions.next()?,
                 event_id: event_ids.next()??,
                 event_type: event_types.next()?,
-                occurred_at: occurred.next()??,
+                occurred_at,
                 data: data.next()?,
                 metadata: metadatas.next()?,
                 causation_id: causations.next()?,
@@ -278,7 +287,7 @@ pub(super) fn read_group(
                 xid: xids.next()?,
                 pos: positions.next()?,
             },
-            recorded_at: recorded.next()??,
+            recorded_at: occurred_at + TimeDelta::microseconds(recorded_after.next()?),
         })
     };
     let read: Option<Vec<Row>> = (0..rows).map(|_| row()).collect();

@@ -136,6 +136,21 @@ impl Admin {
         Ok(segments)
     }
 
+    /// Whether a durable consumer of the feed has not come past a segment's last event: the feed does
+    /// not go into the archive.
+    pub(crate) async fn is_awaited(&self, segment: &Segment) -> Result<bool, DatabaseError> {
+        let query = format!(
+            "SELECT EXISTS (
+                 SELECT FROM event_store.consumers AS c
+                 CROSS JOIN LATERAL (
+                     SELECT epoch, xid, pos FROM {} ORDER BY epoch DESC, xid DESC, pos DESC LIMIT 1
+                 ) AS last
+                 WHERE (c.epoch, c.xid, c.pos) < (last.epoch, last.xid, last.pos))",
+            segment.table
+        );
+        Ok(sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(self.pool()).await?)
+    }
+
     /// Events of a segment, and its bytes with indexes.
     pub(crate) async fn measure(&self, segment: &Segment) -> Result<(i64, i64), DatabaseError> {
         let query = format!(

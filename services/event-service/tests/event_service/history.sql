@@ -53,6 +53,6 @@ INSERT INTO event_store.events
     (event_id, aggregate_type, aggregate_id, version, event_type, user_id, occurred_at,
      data, metadata, causation_id, correlation_id, source, recorded_at)
 SELECT event_id, 'note', note_id, version, event_type, user_id, at, data, '{}', NULL,
-       CASE WHEN n % 4 = 0 THEN note_id END, 'api', at + interval '1 millisecond' * (3 + n % 17)
+       CASE WHEN n % 500 = 0 THEN note_id END, 'api', at + interval '1 millisecond' * (3 + n % 17)
 FROM typed
 ORDER BY n

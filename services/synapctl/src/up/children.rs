@@ -29,7 +29,7 @@ pub(super) fn start(mut plan: Plan, stop: CancellationToken) -> anyhow::Result<S
     let gateway_stopped = CancellationToken::new();
     let gateway = plan.gateway(&addresses);
     let mut system = System::new(addresses, stop.clone());
-    for told in [plan.content(), plan.entity(), plan.event()] {
+    for told in [plan.content(), plan.entity(), plan.event(&addresses)] {
         system.spawn(keep_running(told, gateway_stopped.clone()));
     }
     system.spawn(async move {
@@ -72,7 +72,7 @@ impl Plan {
         let services = [
             (self.content(), content),
             (self.entity(), entity),
-            (self.event(), event),
+            (self.event(&self.addresses), event),
             (self.gateway(&self.addresses), gateway),
         ];
         Ok(services.into_iter().map(|(told, address)| {

@@ -12,8 +12,8 @@ pub(super) async fn start(plan: Plan, stop: CancellationToken) -> anyhow::Result
 
     let content = bind(plan.content()).await?;
     let entity = bind(plan.entity()).await?;
-    let event = bind(plan.event()).await?;
     addresses.content = content.grpc_addr()?;
+    let event = bind(plan.event(&addresses)).await?;
     addresses.blobs = content.http_addr()?.unwrap_or(addresses.blobs);
     addresses.entity = entity.grpc_addr()?;
     addresses.event = event.grpc_addr()?;

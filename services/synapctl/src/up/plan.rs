@@ -165,10 +165,15 @@ impl Plan {
         }
     }
 
-    pub(super) fn event(&self) -> Told {
+    /// Told after content-service, which keeps its archive.
+    pub(super) fn event(&self, addresses: &Addresses) -> Told {
+        let flags = [
+            ("--listen", self.addresses.event.to_string()),
+            ("--content-endpoint", format!("http://{}", addresses.content)),
+        ];
         Told {
             service: ServiceName::EventService,
-            flags: vec!["--listen".to_owned(), self.addresses.event.to_string()],
+            flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
             secrets: vec![("EVENT_DATABASE_URL", "--database-url", self.event_database.clone())],
         }
     }
