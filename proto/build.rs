@@ -4,11 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "synap/content/v1/content.proto",
     "synap/entity/v1/entity.proto",
     "synap/event/v1/admin.proto",
     "synap/event/v1/event.proto",
+    "synap/event/v1/legacy.proto",
     "synap/gateway/v1/activity.proto",
     "synap/gateway/v1/files.proto",
     "synap/gateway/v1/gateway.proto",

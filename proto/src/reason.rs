@@ -45,6 +45,8 @@ pub const UPKEEP_UNDER_WAY: &str = "UPKEEP_UNDER_WAY";
 pub const ARCHIVE_NOT_CONFIGURED: &str = "ARCHIVE_NOT_CONFIGURED";
 /// A file of the archive is missing or is not what was written.
 pub const ARCHIVE_CORRUPT: &str = "ARCHIVE_CORRUPT";
+/// What an operator wants of the old tables cannot be done yet; the message says why.
+pub const LEGACY_NOT_READY: &str = "LEGACY_NOT_READY";
 /// The key is taken by other bytes.
 pub const BLOB_EXISTS: &str = "BLOB_EXISTS";
 /// The body is not what its size or checksum promised.

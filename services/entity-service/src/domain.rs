@@ -13,7 +13,7 @@ use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
 
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
-pub use listing::{Listing, Period, Position};
+pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};
 pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
 

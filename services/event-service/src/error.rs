@@ -11,6 +11,7 @@ use tonic::{Code, Response, Status};
 use crate::{
     archive::ArchiveError,
     domain::ConsumerName,
+    legacy::LegacyError,
     store::{AppendError, CursorError, DatabaseError, ReadError, UpkeepError},
 };
 
@@ -155,5 +156,16 @@ impl From<ArchiveError> for Failure {
             ArchiveError::Database(error) => return error.into(),
             error => RpcError::internal(&error),
         })
+    }
+}
+
+impl From<LegacyError> for Failure {
+    fn from(error: LegacyError) -> Self {
+        match error {
+            LegacyError::NotReady(why) => {
+                Self(RpcError::new(Code::FailedPrecondition, reason::LEGACY_NOT_READY, why))
+            }
+            LegacyError::Database(error) => error.into(),
+        }
     }
 }

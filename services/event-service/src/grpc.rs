@@ -4,6 +4,7 @@ mod activity;
 mod admin;
 mod capabilities;
 mod convert;
+mod legacy;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{

@@ -12,21 +12,25 @@
 //! 4. `upkeep` keeps partitions ahead of time; `store/partitions` says how, without stopping appends.
 //! 5. `archive` moves what is old into the object store, and reads it there; `store/join` completes
 //!    reads with it.
-//! 6. `migrations/event` has the tables. They live in the schema `event_store`.
+//! 6. `legacy` takes over the events of V0.2.
+//! 7. `migrations/event` has the tables. They live in the schema `event_store`.
 //!
 //! **Exactly once.** An event id is stored once, whatever happens: the ledger (`event_ids`) and
 //! the event are written in one transaction. A repeat with the same body gets the stored versions
 //! and `duplicate = true`, also when only the reply to the first attempt was lost. The body is the
 //! stream, the user and every field of the event; JSON is compared by value, not by spelling.
 //!
-//! **In order.** The versions of a stream count from 1 without gaps. All events together are
-//! ordered by `(epoch, xid, pos)`, which agrees with the versions of every stream.
+//! **In order.** The versions of a stream count without gaps: from 1, or, where an aggregate had its
+//! versions before it had events here, on from those. All events together are ordered by
+//! `(epoch, xid, pos)`, which agrees with the versions of every stream; but for the history of V0.2,
+//! which comes later than what was appended before it was migrated (docs/events.md).
 
 mod archive;
 mod config;
 mod domain;
 mod error;
 mod grpc;
+mod legacy;
 mod service;
 mod store;
 mod upkeep;

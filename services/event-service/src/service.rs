@@ -15,6 +15,7 @@ use crate::{
     archive::{Archive, Blobs},
     config::DatabaseUrl,
     grpc::{EventAdminApi, EventApi, LONG_CALLS},
+    legacy::{DualWrite, Legacy},
     store::{Admin, Store},
     upkeep::Upkeep,
 };
@@ -27,6 +28,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0001_event_store.sql",
         "0002_partitions.sql",
         "0003_feed.sql",
+        "0004_legacy.sql",
         "0005_archive.sql",
     )
 });
@@ -117,7 +119,14 @@ impl Service {
             server.port = local_addr.port(),
             "event-service listens"
         );
-        let store = Store::new(pool.clone(), config.group_commit(), upkeep.archive.clone());
+        let dual_write = DualWrite::default();
+        let store = Store::new(
+            pool.clone(),
+            config.group_commit(),
+            upkeep.archive.clone(),
+            dual_write.clone(),
+        );
+        let legacy = Legacy::new(upkeep.admin.clone(), dual_write);
         let ready = || {
             let pool = pool.clone();
             async move {
@@ -130,7 +139,7 @@ impl Service {
         let serving = server
             .long_calls(LONG_CALLS)
             .add_service(EventServiceServer::new(api))
-            .add_service(EventAdminServiceServer::new(EventAdminApi::new(upkeep.clone())))
+            .add_service(EventAdminServiceServer::new(EventAdminApi::new(upkeep.clone(), legacy)))
             .serve(stop, ready);
         let served = async {
             tokio::pin!(serving);

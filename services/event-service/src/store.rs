@@ -19,6 +19,7 @@ mod segments;
 
 pub(crate) use admin::Admin;
 pub(crate) use archives::{ArchiveFile, Exported};
+pub(crate) use columns::lock;
 pub(crate) use consumers::Consumer;
 pub(crate) use feed::{CursorError, Message};
 pub(crate) use join::ReadError;
@@ -40,6 +41,7 @@ use uuid::Uuid;
 use crate::{
     archive::Archive,
     domain::{Appended, EventType, Expected, StreamId},
+    legacy::DualWrite,
 };
 use append::Job;
 use cluster::Cluster;
@@ -65,9 +67,14 @@ pub(crate) struct Store {
 
 impl Store {
     /// Must be called within a Tokio runtime.
-    pub(crate) fn new(pool: PgPool, options: GroupCommitOptions, archive: Archive) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        options: GroupCommitOptions,
+        archive: Archive,
+        dual_write: DualWrite,
+    ) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
-        let database = Database { pool, cluster: Arc::default() };
+        let database = Database { pool, cluster: Arc::default(), dual_write };
         let tailer = Tailer::new(database.clone());
         let runner = database.clone();
         let group = GroupCommit::new(
@@ -86,6 +93,8 @@ impl Store {
 struct Database {
     pool: PgPool,
     cluster: Arc<Cluster>,
+    /// Whether appends write to the table of V0.2, too.
+    dual_write: DualWrite,
 }
 
 impl Database {
@@ -155,6 +164,12 @@ impl DatabaseError {
         }
     }
 
+    /// Whether a statement named a table that is not there.
+    fn misses_a_table(&self) -> bool {
+        let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.as_deref() == Some("42P01")
+    }
+
     /// Whether it was the pool that had no connection to give.
     fn is_exhausted(&self) -> bool {
         matches!(&*self.0, sqlx::Error::PoolTimedOut)
@@ -194,5 +209,9 @@ impl AppendError {
             Self::Database(error) => error.may_repeat(),
             _ => false,
         }
+    }
+
+    fn misses_a_table(&self) -> bool {
+        matches!(self, Self::Database(error) if error.misses_a_table())
     }
 }

@@ -25,6 +25,19 @@ pub struct Listing {
     pub updated: Period,
 }
 
+/// What an entity is, and whose.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Which it is.
+    pub id: Uuid,
+    /// The owner.
+    pub user_id: String,
+    /// note, file, task, …
+    pub entity_type: String,
+    /// Counts its revisions from 1.
+    pub version: i32,
+}
+
 /// Where an entity stands in a list, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {

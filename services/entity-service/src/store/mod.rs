@@ -2,6 +2,7 @@
 //! are counted, and every statement that reads or writes a user's row names the user.
 
 mod ahead;
+mod audit;
 mod begin;
 mod commit;
 mod database;

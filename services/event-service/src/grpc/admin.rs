@@ -4,30 +4,35 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::{
     event::{
         ApplyRetentionRequest, ApplyRetentionResponse, ArchiveEventsRequest, ArchiveEventsResponse,
-        GetArchiveStatusRequest, GetArchiveStatusResponse, MakePartitionsRequest,
-        MakePartitionsResponse, RebuildRollupsRequest, RebuildRollupsResponse,
-        event_admin_service_server::EventAdminService,
+        CompareLegacyEventsRequest, CompareLegacyEventsResponse, GetArchiveStatusRequest,
+        GetArchiveStatusResponse, GetLegacyMigrationRequest, GetLegacyMigrationResponse,
+        ListQuarantinedEventsRequest, ListQuarantinedEventsResponse, MakePartitionsRequest,
+        MakePartitionsResponse, MigrateLegacyEventsRequest, MigrateLegacyEventsResponse,
+        RebuildRollupsRequest, RebuildRollupsResponse, RetireLegacyEventsRequest,
+        RetireLegacyEventsResponse, event_admin_service_server::EventAdminService,
     },
     field::{self, Checked, Violation},
 };
 use tokio::sync::mpsc;
 use tonic::{Request, Response};
 
-use super::activity;
+use super::{activity, legacy as convert};
 use crate::{
     archive::Archived,
     error::{Answer, Failure, Streamed},
+    legacy::Legacy,
     store::UpkeepError,
     upkeep::Upkeep,
 };
 
 pub(crate) struct EventAdminApi {
     upkeep: Upkeep,
+    legacy: Legacy,
 }
 
 impl EventAdminApi {
-    pub(crate) fn new(upkeep: Upkeep) -> Self {
-        Self { upkeep }
+    pub(crate) fn new(upkeep: Upkeep, legacy: Legacy) -> Self {
+        Self { upkeep, legacy }
     }
 
     /// Does work to its end, also if the caller leaves: what is half done would wait for the lease to
@@ -141,7 +146,61 @@ impl EventAdminService for EventAdminApi {
         }
         .into())
     }
+
+    async fn get_legacy_migration(
+        &self,
+        _: Request<GetLegacyMigrationRequest>,
+    ) -> Answer<GetLegacyMigrationResponse> {
+        let migration = self.legacy.migration().await.map_err(Failure::from)?;
+        Ok(GetLegacyMigrationResponse { migration: Some(migration.into()) }.into())
+    }
+
+    async fn migrate_legacy_events(
+        &self,
+        request: Request<MigrateLegacyEventsRequest>,
+    ) -> Answer<MigrateLegacyEventsResponse> {
+        synap_failpoint::hit("legacy.before").await;
+        let batch = convert::batch(request.into_inner()).map_err(Failure::from)?;
+        let answer = self.legacy.batch(batch).await.map_err(Failure::from)?;
+        synap_failpoint::hit("legacy.effect").await;
+        let migration = self.legacy.migration().await.map_err(Failure::from)?;
+        Ok(convert::answer(answer, migration).into())
+    }
+
+    type CompareLegacyEventsStream = Streamed<CompareLegacyEventsResponse>;
+
+    async fn compare_legacy_events(
+        &self,
+        _: Request<CompareLegacyEventsRequest>,
+    ) -> Answer<Self::CompareLegacyEventsStream> {
+        let days = self.legacy.compare().await.map_err(Failure::from)?;
+        let answers = days.map_ok(Into::into).map_err(|error| Failure::from(error).into());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    type ListQuarantinedEventsStream = Streamed<ListQuarantinedEventsResponse>;
+
+    async fn list_quarantined_events(
+        &self,
+        request: Request<ListQuarantinedEventsRequest>,
+    ) -> Answer<Self::ListQuarantinedEventsStream> {
+        let rows = self.legacy.quarantined(request.into_inner().reason);
+        let answers = rows.map_ok(Into::into).map_err(|error| Failure::from(error).into());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn retire_legacy_events(
+        &self,
+        request: Request<RetireLegacyEventsRequest>,
+    ) -> Answer<RetireLegacyEventsResponse> {
+        let request = request.into_inner();
+        let step = convert::step(&request).map_err(Failure::from)?;
+        self.legacy.retire(step, request.min_days, request.dry_run).await.map_err(Failure::from)?;
+        let migration = self.legacy.migration().await.map_err(Failure::from)?;
+        Ok(RetireLegacyEventsResponse { migration: Some(migration.into()) }.into())
+    }
 }
+
 
 /// Days that were asked for.
 fn days(value: Option<i32>, least: i32) -> Checked<Option<u32>> {

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use synap_postgres::{InvalidUrl, PoolOptions};
 
-use super::Database;
+use super::{Database, DatabaseError};
+use crate::legacy::DualWrite;
 
 /// A statement of an operator may take so long: it counts or copies a week of events.
 const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
@@ -26,7 +27,14 @@ impl Admin {
             ..PoolOptions::new("synap-event-admin")
         };
         let pool = synap_postgres::connect_pool(url, &options)?;
-        Ok(Self { database: Database { pool, cluster: Arc::default() } })
+        Ok(Self {
+            database: Database { pool, cluster: Arc::default(), dual_write: DualWrite::default() },
+        })
+    }
+
+    /// A connection, in the epoch of its cluster.
+    pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        self.database.acquire().await
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -15,7 +15,10 @@ use super::{
     columns::{self, Columns},
     patience,
 };
-use crate::domain::{Appended, Expected, StreamAppend};
+use crate::{
+    domain::{Appended, Expected, StreamAppend},
+    legacy::dual_write,
+};
 
 /// An append goes into a group up to this size; more would keep the others of the group waiting,
 /// and a group of such fits into memory.
@@ -91,7 +94,8 @@ impl Database {
                 None => self.acquire().await?,
             };
             set_running(true);
-            let outcomes = together(&mut connection, &appends).await?;
+            let both = self.dual_write.wanted(&mut connection).await?;
+            let outcomes = together(&mut connection, &appends, both).await?;
             kept.keep(connection);
             Ok::<_, DatabaseError>(outcomes)
         };
@@ -150,6 +154,8 @@ impl Database {
         loop {
             match self.try_all(appends).await {
                 Err(error) if error.may_repeat() && tries < TRIES => tries += 1,
+                // V0.2's table has just gone.
+                Err(error) if error.misses_a_table() && self.dual_write.forget() => {}
                 outcome => return outcome,
             }
         }
@@ -157,13 +163,14 @@ impl Database {
 
     async fn try_all(&self, appends: &[StreamAppend]) -> Result<Vec<Appended>, AppendError> {
         let mut connection = self.acquire().await?;
+        let both = self.dual_write.wanted(&mut connection).await.map_err(DatabaseError::from)?;
         if appends.len() == 1 {
-            return attempt(&mut connection, appends).await?.into_iter().collect();
+            return attempt(&mut connection, appends, both).await?.into_iter().collect();
         }
         // In a task of its own: a caller who leaves while BEGIN is under way would hand the
         // connection back to the pool inside a transaction, and later appends on it would be lost.
         let appends = appends.to_vec();
-        let work = async move { all_or_none(&mut connection, &appends).await };
+        let work = async move { all_or_none(&mut connection, &appends, both).await };
         tokio::spawn(work.in_current_span()).await.map_err(|_| Rejected::NoAnswer)?
     }
 }
@@ -172,37 +179,41 @@ impl Database {
 async fn all_or_none(
     connection: &mut PgConnection,
     appends: &[StreamAppend],
+    both: bool,
 ) -> Result<Vec<Appended>, AppendError> {
     let mut transaction = connection.begin().await.map_err(DatabaseError::from)?;
-    let outcomes = attempt(&mut transaction, appends).await?;
+    let outcomes = attempt(&mut transaction, appends, both).await?;
     let appended = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
     transaction.commit().await.map_err(DatabaseError::from)?;
     Ok(appended)
 }
 
-/// One statement for all, or the shorter one for a single first event.
+/// One statement for all, or the shorter one for a single first event. `both` is to write to the
+/// table of V0.2, too.
 async fn together(
     connection: &mut PgConnection,
     appends: &[StreamAppend],
+    both: bool,
 ) -> Result<Vec<Outcome>, DatabaseError> {
     if let [only] = appends
-        && let Some(appended) = append_first(connection, only).await?
+        && let Some(appended) = append_first(connection, only, both).await?
     {
         return Ok(vec![Ok(appended)]);
     }
-    attempt(connection, appends).await
+    attempt(connection, appends, both).await
 }
 
 /// Appends the first event of a new stream. `None` if this is none, or the stream exists.
 async fn append_first(
     connection: &mut PgConnection,
     append: &StreamAppend,
+    both: bool,
 ) -> Result<Option<Appended>, DatabaseError> {
     let StreamAppend { stream, user, expected: Expected::Exact(0), events } = append else {
         return Ok(None);
     };
     let [event] = &events[..] else { return Ok(None) };
-    let version: Option<i64> = sqlx::query_scalar(include_str!("append_first.sql"))
+    let version: Option<i64> = sqlx::query_scalar(dual_write::append_first(both))
         .bind(stream.aggregate_type.as_str())
         .bind(stream.aggregate_id)
         .bind(user.as_str())
@@ -245,9 +256,10 @@ synap_postgres::from_row!(Row { last_version, known, repeated, base, other });
 async fn attempt(
     connection: &mut PgConnection,
     appends: &[StreamAppend],
+    both: bool,
 ) -> Result<Vec<Outcome>, DatabaseError> {
     let rows: Vec<Row> =
-        Columns::of(appends).bind(include_str!("append.sql")).fetch_all(&mut *connection).await?;
+        Columns::of(appends).bind(dual_write::append(both)).fetch_all(&mut *connection).await?;
     let mut outcomes = Vec::with_capacity(rows.len());
     for (append, row) in appends.iter().zip(rows) {
         outcomes.push(match row {

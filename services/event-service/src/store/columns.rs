@@ -101,7 +101,7 @@ impl<'a> Columns<'a> {
 
 /// The advisory lock of a stream. Two streams with one number only wait for each other. All
 /// replicas and releases must agree on it.
-pub(super) fn lock(stream: &StreamId) -> i64 {
+pub(crate) fn lock(stream: &StreamId) -> i64 {
     let mut hasher = Hasher::default();
     hasher.update(b"synap event stream");
     hasher.update(stream.aggregate_id.as_bytes());

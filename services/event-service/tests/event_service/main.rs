@@ -12,6 +12,7 @@ mod harness;
 mod horizon;
 mod idempotency;
 mod kills;
+mod legacy;
 mod migrations;
 mod operation;
 mod order;

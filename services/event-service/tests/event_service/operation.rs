@@ -93,7 +93,7 @@ const FINGERPRINT: &str = "
     ) AS lines";
 
 #[tokio::test]
-async fn the_tables_of_older_versions_are_left_alone() {
+async fn a_migration_leaves_the_tables_of_older_versions_alone() {
     let database = empty_database().await;
     sqlx::raw_sql(AssertSqlSafe(LEGACY)).execute(&database.pool).await.unwrap();
     let fingerprint = async || {
@@ -102,8 +102,7 @@ async fn the_tables_of_older_versions_are_left_alone() {
         print
     };
     let before = fingerprint().await;
-    let running = Running::start(&database.url, &[]).await.ready().await;
-    send_one(&running.client, append(900, 1)).await.unwrap();
+    let _running = Running::start(&database.url, &[]).await.ready().await;
     assert_eq!(fingerprint().await, before);
 }
 

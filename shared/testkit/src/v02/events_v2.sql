@@ -21,7 +21,7 @@ FROM wanted, generate_series(0, events / 10 - 1) AS n, LATERAL (SELECT
 
 INSERT INTO events_v2
 SELECT v.id, CASE kind WHEN 'id_reused' THEN moment + interval '1 hour' ELSE moment END,
-       CASE kind WHEN 'relation' THEN md5('relation ' || n % 3)::uuid ELSE e.id END,
+       CASE kind WHEN 'relation' THEN md5('relation ' || e.user_id)::uuid ELSE e.id END,
        CASE kind WHEN 'relation' THEN 'relation' ELSE 'entity' END,
        CASE kind WHEN 'odd_type' THEN 'created' WHEN 'relation' THEN 'relation.created'
                  ELSE 'entity.updated' END,

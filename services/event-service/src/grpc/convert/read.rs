@@ -15,12 +15,17 @@ use super::{stream_id, types};
 use crate::domain::{Counting, MAX_READ, PageEnd, Read, Times, Which};
 
 pub(in crate::grpc) fn stream(request: ReadStreamRequest) -> Checked<Read> {
-    let from = field::within("from_version", request.from_version, 0, i64::MAX)?;
+    // Versions of old events may be below 1.
+    let from = match request.from_version {
+        0 if request.backwards => i64::MAX,
+        0 => i64::MIN,
+        version => version,
+    };
     Ok(Read {
         user: field::user_id("user_id", request.user_id)?,
         which: Which::Stream {
             stream: stream_id(request.aggregate_type, &request.aggregate_id)?,
-            from: if from == 0 && request.backwards { i64::MAX } else { from },
+            from,
         },
         backwards: request.backwards,
         limit: limit(request.limit)?,

@@ -1,0 +1,336 @@
+//! The events of V0.2: dual write, migration, comparison, and their end. Killed processes are in
+//! synapctl's system tests.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::TryStreamExt as _;
+use synap_proto::{
+    event::{
+        CompareLegacyEventsRequest, CompareLegacyEventsResponse, GetLegacyMigrationRequest,
+        LegacyEntity, LegacyMigration, LegacyStep, ListQuarantinedEventsRequest,
+        MigrateLegacyEventsRequest, MigrateLegacyEventsResponse, ReadStreamRequest,
+        RetireLegacyEventsRequest, StreamAppend,
+        event_admin_service_client::EventAdminServiceClient, expected_version::Expectation,
+    },
+    reason,
+};
+use synap_rpc::{Channel, RpcError};
+use synap_testkit::{
+    postgres::TestDatabase,
+    v02::{Generated, V02},
+};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::harness::{
+    Running, append, appended, count, empty_database, event, expecting, read, repeated, send_one,
+};
+
+/// A database of V0.2 with a service on it.
+struct Old {
+    database: TestDatabase,
+    made: Generated,
+    running: Running,
+    admin: EventAdminServiceClient<Channel>,
+}
+
+impl Old {
+    async fn start(wanted: V02) -> Self {
+        let database = empty_database().await;
+        let made = wanted.generate(&database.pool).await;
+        let running = Running::start(&database.url, &[]).await.ready().await;
+        let admin = EventAdminServiceClient::new(running.channel.clone());
+        Self { database, made, running, admin }
+    }
+
+    /// What entity-service would say.
+    async fn entities(&self, ids: &[String]) -> Vec<LegacyEntity> {
+        let rows: Vec<(String, String, String, i32)> = sqlx::query_as(
+            "SELECT id::text, user_id, type, version FROM entities WHERE id = ANY ($1::uuid[])",
+        )
+        .bind(ids)
+        .fetch_all(&self.database.pool)
+        .await
+        .unwrap();
+        let mut found: HashMap<_, _> = rows
+            .into_iter()
+            .map(|(id, user_id, r#type, version)| {
+                (id.clone(), LegacyEntity { id, user_id, r#type, version: version.into() })
+            })
+            .collect();
+        let missing = |id: &String| LegacyEntity { id: id.clone(), ..LegacyEntity::default() };
+        ids.iter().map(|id| found.remove(id).unwrap_or_else(|| missing(id))).collect()
+    }
+
+    async fn step(
+        &self,
+        mut request: MigrateLegacyEventsRequest,
+    ) -> Result<MigrateLegacyEventsResponse, RpcError> {
+        loop {
+            let answer = self.admin.clone().migrate_legacy_events(request.clone()).await;
+            let answer = answer.map_err(RpcError::from)?.into_inner();
+            if answer.unknown_entities.is_empty() {
+                return Ok(answer);
+            }
+            request.entities = self.entities(&answer.unknown_entities).await;
+        }
+    }
+
+    /// Migrates everything, in one round.
+    async fn migrate(&self, batch_size: i32) -> LegacyMigration {
+        let mut request =
+            MigrateLegacyEventsRequest { batch_size, again: true, ..Default::default() };
+        loop {
+            let answer = self.step(request.clone()).await.unwrap();
+            if answer.done {
+                return answer.migration.unwrap();
+            }
+            request.again = false;
+        }
+    }
+
+    async fn dry_run(&self) -> BTreeMap<String, i64> {
+        let mut outcomes = BTreeMap::new();
+        let mut request =
+            MigrateLegacyEventsRequest { batch_size: 97, dry_run: true, ..Default::default() };
+        loop {
+            let answer = self.step(request.clone()).await.unwrap();
+            for (outcome, number) in answer.outcomes {
+                *outcomes.entry(outcome).or_default() += number;
+            }
+            if answer.done {
+                return outcomes;
+            }
+            request.cursor = answer.next_cursor;
+        }
+    }
+
+    async fn compare(&self) -> Vec<CompareLegacyEventsResponse> {
+        let days = self.admin.clone().compare_legacy_events(CompareLegacyEventsRequest {}).await;
+        days.unwrap().into_inner().try_collect().await.unwrap()
+    }
+
+    async fn retire(&self, step: LegacyStep, min_days: i32) -> Result<LegacyMigration, RpcError> {
+        let request = RetireLegacyEventsRequest { step: step.into(), min_days, dry_run: false };
+        let answer = self.admin.clone().retire_legacy_events(request).await;
+        answer.map_err(RpcError::from).map(|answer| answer.into_inner().migration.unwrap())
+    }
+
+    async fn count(&self, query: &'static str) -> i64 {
+        count(&self.database, query).await
+    }
+
+    /// Nothing twice, nothing lost, every time as it was, no version missing.
+    async fn check(&self) {
+        let lost = "SELECT count(*) FROM events v
+            WHERE NOT EXISTS (SELECT FROM event_store.events e WHERE e.event_id = v.id
+                              AND e.occurred_at = v.timestamp AND e.user_id = v.user_id
+                              AND e.event_type = v.type)
+              AND NOT EXISTS (SELECT FROM event_store.legacy_quarantine q
+                              WHERE q.event_id = v.id AND q.data = to_jsonb(v))";
+        assert_eq!(self.count(lost).await, 0);
+        let twice = "SELECT count(*) - count(DISTINCT event_id) FROM event_store.events";
+        assert_eq!(self.count(twice).await, 0);
+        let gaps = "SELECT count(*) FROM (
+            SELECT max(e.version) - min(e.version) + 1 <> count(*)
+                   OR count(DISTINCT e.version) <> count(*) OR max(e.version) <> max(s.version) AS gap
+            FROM event_store.events e JOIN event_store.streams s USING (aggregate_type, aggregate_id)
+            GROUP BY e.aggregate_type, e.aggregate_id) AS streams WHERE gap";
+        assert_eq!(self.count(gaps).await, 0);
+        let disorder = "SELECT count(*) FROM (
+            SELECT occurred_at < lag(occurred_at) OVER (PARTITION BY aggregate_type, aggregate_id
+                                                        ORDER BY version) AS back
+            FROM event_store.events) AS o WHERE back";
+        assert_eq!(self.count(disorder).await, 0);
+    }
+}
+
+/// Kinds of the generator, and what becomes of them.
+const OUTCOMES: [(&str, &str); 10] = [
+    ("not_an_object", "quarantined:data"),
+    ("no_entity", "quarantined:no_entity"),
+    ("not_a_uuid", "quarantined:not_a_uuid"),
+    ("names_nothing", "quarantined:names_nothing"),
+    ("other_user", "quarantined:other_user"),
+    ("odd_type", "quarantined:type"),
+    ("odd_source", "quarantined:source"),
+    ("over_long", "quarantined:data_too_long"),
+    ("odd_number", "quarantined:data"),
+    ("no_time", "quarantined:time"),
+];
+
+fn expected(made: &Generated) -> BTreeMap<String, i64> {
+    let mut expected = BTreeMap::new();
+    let mut add = |outcome: &str, ids: usize| {
+        *expected.entry(outcome.to_owned()).or_insert(0) += i64::try_from(ids).unwrap();
+    };
+    for (kind, ids) in &made.events {
+        let found = OUTCOMES.iter().find(|(odd, _)| odd == kind);
+        add(found.map_or("migrated", |(_, outcome)| outcome), ids.len());
+    }
+    for (kind, ids) in &made.events_v2 {
+        let outcome = match kind.as_str() {
+            "own" | "relation" => "migrated",
+            "again" => "already_migrated",
+            "odd_type" => "quarantined:type",
+            _ => "duplicate_id",
+        };
+        add(outcome, ids.len());
+    }
+    expected
+}
+
+#[tokio::test]
+async fn every_old_event_is_migrated_or_kept_with_its_reason() {
+    let old = Old::start(V02 { early_v03: true, ..V02::default() }).await;
+    let wanted = expected(&old.made);
+    let stored = "SELECT (SELECT count(*) FROM event_store.events)
+                       + (SELECT count(*) FROM event_store.legacy_migration)";
+    assert_eq!(old.dry_run().await, wanted);
+    assert_eq!(old.count(stored).await, 0);
+
+    let migration = old.migrate(97).await;
+    let outcomes: BTreeMap<_, _> = migration.outcomes.into_iter().collect();
+    assert_eq!(outcomes, wanted);
+    old.check().await;
+    let kept = async |reason: &str| {
+        let request = ListQuarantinedEventsRequest { reason: reason.to_owned() };
+        let rows = old.admin.clone().list_quarantined_events(request).await.unwrap();
+        rows.into_inner().try_collect::<Vec<_>>().await.unwrap()
+    };
+    assert_eq!(kept("data_too_long").await.len(), old.made.events("over_long").len());
+    let all = kept("").await;
+    let odd: i64 = outcomes.iter().filter(|(it, _)| !it.ends_with("migrated")).map(|it| it.1).sum();
+    assert_eq!(i64::try_from(all.len()).unwrap(), odd);
+
+    // Another round finds all of it.
+    let migration = old.migrate(1_000).await;
+    assert_eq!((migration.round, migration.outcomes.get("migrated")), (2, None));
+    old.check().await;
+    assert!(old.compare().await.iter().all(|day| day.differences.is_empty()));
+}
+
+/// An entity that had `version` in V0.2 gets another event by an append of ours.
+fn next_event(entity: &LegacyEntity, number: u128, adopts: bool) -> StreamAppend {
+    let expected = if adopts { Expectation::Adopt } else { Expectation::Exact };
+    StreamAppend {
+        aggregate_type: entity.r#type.clone(),
+        aggregate_id: entity.id.clone(),
+        user_id: entity.user_id.clone(),
+        expected_version: expecting(expected(entity.version + i64::from(!adopts))),
+        events: vec![event(number)],
+    }
+}
+
+#[tokio::test]
+async fn history_ends_where_the_new_events_begin_whichever_came_first() {
+    let old = Old::start(V02::default()).await;
+    let ids: Vec<String> = old.made.entities("plain")[..2].iter().map(Uuid::to_string).collect();
+    let entities = old.entities(&ids).await;
+    let (before, after) = (&entities[0], &entities[1]);
+    let first = |entity: &LegacyEntity| appended(entity.version + 1, entity.version + 1);
+    let send = async |append| send_one(&old.running.client, append).await.unwrap();
+    assert_eq!(send(next_event(before, 1, true)).await, first(before));
+    let mut request = MigrateLegacyEventsRequest { batch_size: 300, ..Default::default() };
+    // One in each pass, too.
+    assert!(!old.step(request.clone()).await.unwrap().done);
+    send(append(900, 3)).await;
+    old.migrate(300).await;
+    request.again = true;
+    assert_eq!(send(next_event(after, 2, true)).await, first(after));
+    assert_eq!(
+        send(next_event(after, 2, true)).await,
+        repeated(after.version + 1, after.version + 1)
+    );
+    assert_eq!(send(next_event(before, 4, false)).await.last_version, before.version + 2);
+    let mut events = Vec::new();
+    for entity in [before, after] {
+        let request = ReadStreamRequest {
+            user_id: entity.user_id.clone(),
+            aggregate_type: entity.r#type.clone(),
+            aggregate_id: entity.id.clone(),
+            ..ReadStreamRequest::default()
+        };
+        events.push(read(&old.running.client, request).await.unwrap());
+    }
+    for (events, entity, new) in [(&events[0], before, 2), (&events[1], after, 1)] {
+        assert_eq!(events.len(), 5 + new);
+        let versions: Vec<_> = events.iter().map(|event| event.version).collect();
+        let last = entity.version + i64::try_from(new).unwrap();
+        assert_eq!(versions, (last - 4 - i64::try_from(new).unwrap()..=last).collect::<Vec<_>>());
+        assert!(events[0].metadata.contains("legacy") && events[5].metadata == "{}");
+    }
+    // What was appended meanwhile is in both stores.
+    assert_eq!(old.count("SELECT count(*) FROM events").await, 1_004);
+    let migration = old.migrate(300).await;
+    assert_eq!(migration.outcomes["already_migrated"], 4 + expected(&old.made)["migrated"]);
+    assert!(old.compare().await.iter().all(|day| day.differences.is_empty()));
+}
+
+#[tokio::test]
+async fn what_differs_is_named_and_keeps_the_old_tables_where_they_are() {
+    let old = Old::start(V02 { early_v03: true, ..V02::default() }).await;
+    let early = old.retire(LegacyStep::Rename, 0).await.unwrap_err();
+    assert_eq!((early.code, &*early.reason), (Code::FailedPrecondition, reason::LEGACY_NOT_READY));
+    old.migrate(1_000).await;
+    let unverified = old.retire(LegacyStep::Rename, 0).await.unwrap_err();
+    assert!(unverified.message.contains("comparison"), "{unverified:?}");
+
+    let [changed, gone, new] = [10, 11, 12].map(|n| old.made.events("plain")[n]);
+    for (sql, id) in [
+        ("UPDATE events SET type = 'entity.other' WHERE id = $1", changed),
+        ("DELETE FROM events WHERE id = $1", gone),
+        ("DELETE FROM event_store.events WHERE event_id = $1", new),
+    ] {
+        sqlx::query(sql).bind(id).execute(&old.database.pool).await.unwrap();
+    }
+    let mut differences = BTreeMap::new();
+    for day in old.compare().await {
+        assert_eq!(day.legacy_hash == day.hash, day.differences.is_empty(), "{day:?}");
+        differences.extend(day.differences.into_iter().map(|it| (it.event_id, it.kind)));
+    }
+    let wanted = [(changed, "different"), (gone, "only_in_event_store"), (new, "not_migrated")];
+    assert_eq!(differences, wanted.map(|(id, kind)| (id.to_string(), kind.to_owned())).into());
+    assert!(old.retire(LegacyStep::Rename, 0).await.is_err());
+}
+
+#[tokio::test]
+async fn the_old_tables_go_by_way_of_another_name_and_can_come_back() {
+    let old = Old::start(V02 { early_v03: true, ..V02::default() }).await;
+    let other = Running::start(&old.database.url, &[]).await.ready().await;
+    old.migrate(1_000).await;
+    old.compare().await;
+    send_one(&other.client, append(900, 1)).await.unwrap();
+    let renamed = old.retire(LegacyStep::Rename, 0).await.unwrap();
+    assert!(renamed.rename_time.is_some() && !renamed.present && !renamed.dual_write);
+    // The other replica finds out by itself.
+    assert_eq!(send_one(&other.client, append(900, 2)).await.unwrap(), appended(2, 2));
+    let young = old.retire(LegacyStep::Drop, 30).await.unwrap_err();
+    assert!(young.message.contains("30 days"), "{young:?}");
+
+    let back = old.retire(LegacyStep::Restore, 0).await.unwrap();
+    assert!(back.present && back.rename_time.is_none());
+    assert_eq!(old.count("SELECT count(*) FROM events").await, 1_002);
+    assert!(old.compare().await.iter().all(|day| day.differences.is_empty()));
+    old.retire(LegacyStep::Rename, 0).await.unwrap();
+    old.retire(LegacyStep::Drop, 0).await.unwrap();
+    let tables = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'events%retired'";
+    assert_eq!(old.count(tables).await, 0);
+    assert!(old.retire(LegacyStep::Restore, 0).await.is_err());
+    send_one(&old.running.client, append(900, 3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_of_v02_is_left_alone() {
+    let database = empty_database().await;
+    sqlx::raw_sql("CREATE TABLE events (id uuid PRIMARY KEY, what text)")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let running = Running::start(&database.url, &[]).await.ready().await;
+    send_one(&running.client, append(900, 1)).await.unwrap();
+    assert_eq!(count(&database, "SELECT count(*) FROM events").await, 0);
+    let mut admin = EventAdminServiceClient::new(running.channel.clone());
+    let answer = admin.get_legacy_migration(GetLegacyMigrationRequest {}).await.unwrap();
+    assert!(!answer.into_inner().migration.unwrap().present);
+}
