@@ -38,10 +38,20 @@ impl NoteApi {
     ) -> Result<Page<EntityEvent>, Error> {
         let id = field::uuid("id", &request.id)?;
         let list = List { method: b"notes.history", id, size: page_size(request.page_size)? };
-        let after = self.place(user, &list, &request.page_token)?.unwrap_or(0);
-        let from = i64::from(after) + 1;
-        let events = self.saga.event.read_stream(user, "note", id, from, list.ask()).await?;
-        if events.is_empty() && after == 0 {
+        let after = self.place(user, &list, &request.page_token)?;
+        // Events of V0.2 may have versions below 1, and event-service begins at the first if asked
+        // for 0.
+        let (from, seen) = match after {
+            None => (0, 0),
+            Some(-1) => (-1, 1),
+            Some(after) => (i64::from(after) + 1, 0),
+        };
+        let limit = list.ask() + seen;
+        let mut events = self.saga.event.read_stream(user, "note", id, from, limit).await?;
+        if seen == 1 && !events.is_empty() {
+            events.remove(0);
+        }
+        if events.is_empty() && after.is_none() {
             // A note of V0.2 that nobody has changed since, or none.
             self.reader.note(user, id, 0, false).await?;
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
-use crate::{bench, events, run as service, status, token, up};
+use crate::{bench, events, migrate, run as service, status, token, up};
 
 /// Operates Synap storage.
 #[derive(Debug, Parser)]
@@ -32,7 +32,9 @@ enum Command {
     Token(token::TokenArgs),
     /// Show what each service says of itself.
     Status(status::StatusArgs),
-    /// Look after the event store: its partitions, its archive and its counts.
+    /// Bring what V0.2 has into the stores of this installation.
+    Migrate(migrate::MigrateArgs),
+    /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
     Bench(bench::BenchArgs),
@@ -76,6 +78,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => Box::pin(service::run(args)).await,
         Command::Token(args) => token::token(&args),
         Command::Status(args) => status::status(args).await,
+        Command::Migrate(args) => Box::pin(migrate::migrate(args)).await,
         Command::Events(args) => events::events(args).await,
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
     };

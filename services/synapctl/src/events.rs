@@ -1,4 +1,7 @@
-//! `synapctl events`: the upkeep of the event store.
+//! `synapctl events`: the upkeep of the event store, and the end of V0.2's.
+
+mod quarantine;
+mod retire;
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use synap_types::{Clock as _, SystemClock};
 
 use crate::cli::Exit;
 
-/// Look after the event store: its partitions, its archive and its counts.
+/// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  synapctl events archive --dry-run\n  \
                   synapctl events rollups --from 2026-11-01 --repair")]
@@ -44,6 +47,13 @@ enum EventsCommand {
     Status,
     /// Compare the counts per user and day with the events. Exit code 1 if some differ.
     Rollups(RollupsArgs),
+    /// List the old events that this store cannot hold, whole, each with its reason. Exit code 1 if
+    /// there are any.
+    Quarantine(quarantine::QuarantineArgs),
+    /// Retire the tables of V0.2's events: first their names, later they themselves.
+    DropLegacy(retire::DropArgs),
+    /// Give renamed tables of V0.2's events their names back, with what was appended since.
+    RestoreLegacy(retire::RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -79,11 +89,16 @@ pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
     let client = Client::new(Channel::connect("event-service", &args.event_url)?);
     let work = async {
         match args.command {
-            EventsCommand::Partitions => partitions(client).await,
-            EventsCommand::Archive(age) => archive(client, &age).await,
-            EventsCommand::Retention(age) => retention(client, &age).await,
-            EventsCommand::Status => status(client).await,
-            EventsCommand::Rollups(rollups) => compare(client, &rollups).await,
+            EventsCommand::Partitions => partitions(client).await.map_err(Into::into),
+            EventsCommand::Archive(age) => archive(client, &age).await.map_err(Into::into),
+            EventsCommand::Retention(age) => retention(client, &age).await.map_err(Into::into),
+            EventsCommand::Status => status(client).await.map_err(Into::into),
+            EventsCommand::Rollups(rollups) => {
+                compare(client, &rollups).await.map_err(Into::into)
+            }
+            EventsCommand::Quarantine(args) => quarantine::quarantine(client, args).await,
+            EventsCommand::DropLegacy(args) => retire::drop_legacy(client, &args).await,
+            EventsCommand::RestoreLegacy(args) => retire::restore_legacy(client, &args).await,
         }
     };
     deadline::within(LIMIT, work)

@@ -4,6 +4,7 @@
 //! - `run`: one service in the foreground; what `up --processes` starts.
 //! - `token`: a development token.
 //! - `status`: what each service says of itself.
+//! - `migrate`: what V0.2 has, into the stores of this installation.
 //! - `events`: the upkeep of the event store.
 //! - `bench`: the system beside its floor.
 //!
@@ -13,6 +14,8 @@
 mod bench;
 mod cli;
 mod events;
+mod migrate;
+mod output;
 mod run;
 mod status;
 mod token;

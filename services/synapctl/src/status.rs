@@ -1,7 +1,7 @@
 //! `synapctl status`: what each service says of itself.
 
 use chrono::SecondsFormat;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use synap_proto::{
     entity::{GetStorageStatusRequest, storage_service_client::StorageServiceClient},
@@ -10,7 +10,7 @@ use synap_proto::{
 };
 use synap_rpc::{Channel, RpcError};
 
-use crate::cli::Exit;
+use crate::{cli::Exit, output::Output};
 
 /// Show what each service says of itself: whether it is ready, the storage phase, how deep the
 /// recovery queues are, and what keeps the events. Exit code 1 if a service is not ready.
@@ -32,12 +32,6 @@ pub struct StatusArgs {
     /// For a person or for a program.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Serialize)]

@@ -14,6 +14,7 @@ mod edits;
 mod faults;
 mod files;
 mod idempotency;
+mod legacy_events;
 mod listing;
 mod model;
 mod notes;

@@ -85,7 +85,11 @@ impl System {
 
     /// Nothing runs yet; the server is one that the test may kill.
     pub async fn on(server: &TestServer) -> Self {
-        let database = server.database("system", migrate).await;
+        Self::of(server.database("system", migrate).await)
+    }
+
+    /// Nothing runs yet; the database is what it is.
+    pub fn of(database: TestDatabase) -> Self {
         let ports: Vec<Port> = (0..5).map(|_| Port::claim()).collect();
         let address = |port: &Port| SocketAddr::from(([127, 0, 0, 1], port.number()));
         Self {
