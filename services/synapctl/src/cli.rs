@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
-use crate::{bench, events, migrate, run as service, status, token, up};
+use crate::{bench, events, migrate, run as service, status, token, up, verify};
 
 /// Operates Synap storage.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Bring what V0.2 has into the stores of this installation.
     Migrate(migrate::MigrateArgs),
+    /// Compare what one store says with what the others say.
+    Verify(verify::VerifyArgs),
     /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
@@ -79,6 +81,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Token(args) => token::token(&args),
         Command::Status(args) => status::status(args).await,
         Command::Migrate(args) => Box::pin(migrate::migrate(args)).await,
+        Command::Verify(args) => Box::pin(verify::verify(args)).await,
         Command::Events(args) => events::events(args).await,
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
     };

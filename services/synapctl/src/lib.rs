@@ -5,7 +5,8 @@
 //! - `token`: a development token.
 //! - `status`: what each service says of itself.
 //! - `migrate`: what V0.2 has, into the stores of this installation.
-//! - `events`: the upkeep of the event store.
+//! - `verify`: whether entities are what their events say.
+//! - `events`: the upkeep of the event store, and the end of V0.2's.
 //! - `bench`: the system beside its floor.
 //!
 //! Every other command talks to the services over gRPC; the database is never opened from here,
@@ -20,5 +21,6 @@ mod run;
 mod status;
 mod token;
 pub mod up;
+mod verify;
 
 pub use cli::{Cli, Exit, run};

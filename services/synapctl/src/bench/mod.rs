@@ -7,6 +7,7 @@
 mod blobs;
 mod corpus;
 mod create_note;
+mod events;
 mod floor;
 mod idle;
 mod listing;
@@ -40,6 +41,8 @@ enum What {
     Blobs(blobs::BlobsArgs),
     /// ListBlobs, against a listing by the object store itself.
     Listing(listing::ListingArgs),
+    /// Appends through event-service, against INSERT and COPY; reads of the partitioned table.
+    Events(events::EventsArgs),
     /// Reads, writes and searches side by side, over many notes of many users, against the same done
     /// straight to the stores.
     Notes(notes::NotesArgs),
@@ -59,6 +62,7 @@ pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
         What::CreateNote(args) => create_note::bench(args).await,
         What::Blobs(args) => blobs::bench(args).await,
         What::Listing(args) => listing::bench(args).await,
+        What::Events(args) => events::bench(args).await,
         What::Notes(args) => notes::bench(args).await,
         What::ListingNotes(args) => listing_notes::bench(args).await,
         What::Search(args) => search::bench(args).await,

@@ -56,6 +56,11 @@ impl BenchSystem {
         Ok(Channel::connect("entity-service", &format!("http://{}", self.system.addresses.entity))?)
     }
 
+    /// A connection to event-service.
+    pub(super) fn event(&self) -> anyhow::Result<Channel> {
+        Ok(Channel::connect("event-service", &format!("http://{}", self.system.addresses.event))?)
+    }
+
     /// The call to measure.
     pub(super) fn create_note(
         &self,

@@ -25,4 +25,5 @@ mod refusals;
 mod search;
 mod surface;
 mod up;
+mod verify_events;
 mod walls;
