@@ -9,7 +9,7 @@
 //! 4. `history` gives the old events their versions and stores them.
 //! 5. `compare` holds both stores beside each other; `retire` renames and drops the old tables.
 //!
-//! Which versions old events get, and why, is told in docs/events.md.
+//! Which versions old events get, and why, is told in docs/legacy-events.md.
 
 mod batch;
 mod compare;

@@ -23,7 +23,7 @@
 //! **In order.** The versions of a stream count without gaps: from 1, or, where an aggregate had its
 //! versions before it had events here, on from those. All events together are ordered by
 //! `(epoch, xid, pos)`, which agrees with the versions of every stream; but for the history of V0.2,
-//! which comes later than what was appended before it was migrated (docs/events.md).
+//! which comes later than what was appended before it was migrated (docs/legacy-events.md).
 
 mod archive;
 mod config;

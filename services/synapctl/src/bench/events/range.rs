@@ -95,12 +95,13 @@ async fn make(pool: &PgPool, rows: usize) -> anyhow::Result<Vec<(String, Uuid)>>
     .bind(i64::try_from(USERS)?)
     .execute(&mut connection)
     .await?;
-    sqlx::raw_sql(
-        "INSERT INTO bench_flat SELECT * FROM event_store.events;
-         VACUUM (ANALYZE) event_store.events; VACUUM (ANALYZE) bench_flat",
-    )
-    .execute(&mut connection)
-    .await?;
+    for statement in [
+        "INSERT INTO bench_flat SELECT * FROM event_store.events",
+        "VACUUM (ANALYZE) event_store.events",
+        "VACUUM (ANALYZE) bench_flat",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut connection).await?;
+    }
     let streams = "SELECT user_id, aggregate_id FROM bench_flat
                    WHERE version = 1 AND user_id LIKE 'user-%' ORDER BY event_id LIMIT 1000";
     Ok(sqlx::query_as(streams).fetch_all(&mut connection).await?)
