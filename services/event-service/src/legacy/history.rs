@@ -115,12 +115,19 @@ async fn load(
     let types: Vec<_> = streams.iter().map(|stream| stream.aggregate_type.as_str()).collect();
     let ids: Vec<_> = streams.iter().map(|stream| stream.aggregate_id).collect();
     let rows: Vec<StreamRow> = sqlx::query_as(
+        // OFFSET 0 keeps one index probe a stream, as in rows_events.sql.
         "SELECT CASE l.round WHEN $1 THEN l.pending END AS pending,
                 CASE l.round WHEN $1 THEN l.next_version END AS next_version, l.lowest_version,
                 s.user_id AS owner, f.first_version
          FROM unnest($2::text[], $3::uuid[]) WITH ORDINALITY AS n (aggregate_type, aggregate_id, n)
-         LEFT JOIN event_store.legacy_streams AS l USING (aggregate_type, aggregate_id)
-         LEFT JOIN event_store.streams AS s USING (aggregate_type, aggregate_id)
+         LEFT JOIN LATERAL (
+             SELECT * FROM event_store.legacy_streams AS l
+             WHERE l.aggregate_type = n.aggregate_type AND l.aggregate_id = n.aggregate_id OFFSET 0
+         ) AS l ON true
+         LEFT JOIN LATERAL (
+             SELECT * FROM event_store.streams AS s
+             WHERE s.aggregate_type = n.aggregate_type AND s.aggregate_id = n.aggregate_id OFFSET 0
+         ) AS s ON true
          LEFT JOIN LATERAL (
              SELECT min(e.version) AS first_version FROM event_store.events AS e
              WHERE s.user_id IS NOT NULL AND l.lowest_version IS NULL
