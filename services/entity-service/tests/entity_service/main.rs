@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers are tests too")]
 
 mod ahead;
+mod audit;
 mod configuration;
 mod content;
 mod edits;

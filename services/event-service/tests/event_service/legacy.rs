@@ -22,8 +22,12 @@ use synap_testkit::{
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::harness::{
-    Running, append, appended, count, empty_database, event, expecting, read, repeated, send_one,
+use crate::{
+    harness::{
+        Running, append, appended, count, empty_database, event, expecting, read, repeated,
+        send_one,
+    },
+    validation::assert_invalid,
 };
 
 /// A database of V0.2 with a service on it.
@@ -333,4 +337,34 @@ async fn a_table_that_is_not_of_v02_is_left_alone() {
     let mut admin = EventAdminServiceClient::new(running.channel.clone());
     let answer = admin.get_legacy_migration(GetLegacyMigrationRequest {}).await.unwrap();
     assert!(!answer.into_inner().migration.unwrap().present);
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_with_the_path_of_its_field() {
+    let old = Old::start(V02 { entities: 100, events: 10, ..V02::default() }).await;
+    let good = || MigrateLegacyEventsRequest { batch_size: 1, ..Default::default() };
+    let entity = |id: &str, version| LegacyEntity {
+        id: id.to_owned(),
+        user_id: "ada".to_owned(),
+        r#type: "note".to_owned(),
+        version,
+    };
+    let id = Uuid::max().to_string();
+    for (field, request) in [
+        ("batch_size", MigrateLegacyEventsRequest { batch_size: 0, ..good() }),
+        ("batch_size", MigrateLegacyEventsRequest { batch_size: 10_001, ..good() }),
+        ("cursor", MigrateLegacyEventsRequest { cursor: "x".to_owned(), ..good() }),
+        ("entities[0].id", MigrateLegacyEventsRequest { entities: vec![entity("x", 1)], ..good() }),
+        (
+            "entities[1].version",
+            MigrateLegacyEventsRequest {
+                entities: vec![entity(&id, 1), entity(&id, -1)],
+                ..good()
+            },
+        ),
+    ] {
+        assert_invalid(&old.step(request).await.unwrap_err(), field);
+    }
+    assert_invalid(&old.retire(LegacyStep::Unspecified, 0).await.unwrap_err(), "step");
+    assert_invalid(&old.retire(LegacyStep::Drop, -1).await.unwrap_err(), "min_days");
 }
