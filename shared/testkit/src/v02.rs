@@ -28,7 +28,7 @@ const EARLY_V03_ENTITIES: &str = include_str!("v02/early_v03_entities.sql");
 const EVENTS: &str = include_str!("v02/events.sql");
 const EVENTS_V2: &str = include_str!("v02/events_v2.sql");
 
-/// A body is a text of at most so many bytes and a line of its own; the average is about 10 KiB.
+/// A body is two texts of at most so many bytes and a line of its own; the average is about 10 KiB.
 const BODY_BYTES: usize = 24 * 1024;
 
 /// What to make. The same values make the same rows, on one machine.

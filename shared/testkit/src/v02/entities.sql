@@ -29,8 +29,9 @@ CROSS JOIN LATERAL (SELECT CASE kind
     WHEN 'large' THEN repeat(format('0123456789 of %s', n) || E'\n', 4194304 / 24)
     WHEN 'odd_text' THEN n || E' \u202E Grüße 👋🏽 a\u0301\u0323 \u0001 \uFEFF \uE000 \u2028\r\n\t\uFFFD שלום'
     WHEN 'html' THEN format('<p>Number %s</p>', n)
-    -- Multiplied by a prime: neighbours have texts of different sizes.
-    ELSE (SELECT content FROM texts t WHERE t.n = p.n * 7919 % c.texts) || E'\n\nNumber ' || n
+    -- Two texts. Multiplied by primes: neighbours have texts of different sizes.
+    ELSE (SELECT content FROM texts t WHERE t.n = p.n * 7919 % c.texts) || E'\n\nNumber ' || n || E'\n\n'
+         || (SELECT content FROM texts t WHERE t.n = p.n * 104729 % c.texts)
 END AS body) AS b
 WHERE kind <> 'no_block'
 ORDER BY p.n;
