@@ -60,9 +60,12 @@ impl EventApi {
     }
 }
 
-fn streamed<T: 'static>(
-    answers: impl Stream<Item = Result<T, impl Into<Failure> + 'static>> + Send + 'static,
-) -> Response<Streamed<T>> {
+fn streamed<T: 'static, E: 'static>(
+    answers: impl Stream<Item = Result<T, E>> + Send + 'static,
+) -> Response<Streamed<T>>
+where
+    Failure: From<E>,
+{
     Response::new(answers.map_err(|error| Failure::from(error).into()).boxed())
 }
 

@@ -93,9 +93,7 @@ pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
             EventsCommand::Archive(age) => archive(client, &age).await.map_err(Into::into),
             EventsCommand::Retention(age) => retention(client, &age).await.map_err(Into::into),
             EventsCommand::Status => status(client).await.map_err(Into::into),
-            EventsCommand::Rollups(rollups) => {
-                compare(client, &rollups).await.map_err(Into::into)
-            }
+            EventsCommand::Rollups(rollups) => compare(client, &rollups).await.map_err(Into::into),
             EventsCommand::Quarantine(args) => quarantine::quarantine(client, args).await,
             EventsCommand::DropLegacy(args) => retire::drop_legacy(client, &args).await,
             EventsCommand::RestoreLegacy(args) => retire::restore_legacy(client, &args).await,
@@ -103,6 +101,7 @@ pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
     };
     deadline::within(LIMIT, work)
         .await
+        .map_err(anyhow::Error::from)
         .flatten()
         .with_context(|| format!("event-service at {}", args.event_url))
 }

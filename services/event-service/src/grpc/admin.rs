@@ -201,7 +201,6 @@ impl EventAdminService for EventAdminApi {
     }
 }
 
-
 /// Days that were asked for.
 fn days(value: Option<i32>, least: i32) -> Checked<Option<u32>> {
     let checked = |days| field::within("older_than_days", days, least, 36_600);

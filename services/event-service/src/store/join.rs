@@ -186,7 +186,8 @@ impl Database {
         } else {
             (from.max(1), head - from.max(1) + 1)
         };
-        Ok(is_run(first) && (!page.is_last || i64::try_from(page.events.len()) >= Ok(all.max(0))))
+        let has = i64::try_from(page.events.len()).unwrap_or(i64::MAX);
+        Ok(is_run(first) && (!page.is_last || has >= all))
     }
 
     /// The newest version of the user's stream, if anything at all is archived.
