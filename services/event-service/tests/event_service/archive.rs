@@ -6,8 +6,9 @@ use futures::TryStreamExt as _;
 use synap_proto::{
     event::{
         ApplyRetentionRequest, ApplyRetentionResponse, ArchiveEventsRequest, ArchiveEventsResponse,
-        Event, GetArchiveStatusRequest, GetArchiveStatusResponse, ReadStreamRequest,
-        RebuildRollupsRequest, event_admin_service_client::EventAdminServiceClient,
+        CountEventsRequest, Event, GetArchiveStatusRequest, GetArchiveStatusResponse, PageEnd,
+        ReadCorrelatedRequest, ReadStreamRequest, ReadUserEventsRequest, RebuildRollupsRequest,
+        event_admin_service_client::EventAdminServiceClient,
     },
     reason,
 };
@@ -88,12 +89,74 @@ async fn sample(database: &TestDatabase) -> Vec<ReadStreamRequest> {
     streams.iter().map(request).collect()
 }
 
+/// What all kinds of reads answer: each sampled stream first, then their ends, and what their users
+/// did.
 async fn read_all(running: &Running, sample: &[ReadStreamRequest]) -> Vec<Vec<Event>> {
     let mut all = Vec::new();
     for request in sample {
         all.push(read(&running.client, request.clone()).await.unwrap());
     }
+    for request in sample {
+        let end = ReadStreamRequest { backwards: true, limit: 3, ..request.clone() };
+        all.push(read(&running.client, end).await.unwrap());
+    }
+    for request in sample.iter().step_by(10) {
+        all.extend(timeline(running, &request.user_id).await);
+    }
     all
+}
+
+/// A user's events forwards in pages, backwards, of a type and a month, and what belongs together.
+async fn timeline(running: &Running, user: &str) -> Vec<Vec<Event>> {
+    let of = |change: fn(&mut ReadUserEventsRequest)| {
+        let mut request =
+            ReadUserEventsRequest { user_id: user.to_owned(), ..ReadUserEventsRequest::default() };
+        change(&mut request);
+        request
+    };
+    let mut pages: Vec<Event> = Vec::new();
+    loop {
+        let mut request = of(|request| request.limit = 37);
+        request.after = pages
+            .last()
+            .map(|last| PageEnd { occur_time: last.occur_time, pos: last.position.unwrap().pos });
+        let page = user_events(running, request).await;
+        if page.is_empty() {
+            break;
+        }
+        pages.extend(page);
+    }
+    let whole = user_events(running, of(|_| {})).await;
+    assert!(pages == whole, "pages are not the whole");
+    let mut backwards = user_events(running, of(|request| request.backwards = true)).await;
+    let newest = user_events(running, of(|request| (request.backwards, request.limit) = (true, 9)));
+    let newest = newest.await;
+    assert!(backwards[..9] == newest, "the newest are others");
+    backwards.reverse();
+    assert!(backwards == whole, "backwards are others");
+    let counting = CountEventsRequest { user_id: user.to_owned(), ..CountEventsRequest::default() };
+    let counted = running.client.clone().count_events(counting).await.unwrap().into_inner();
+    assert_eq!(usize::try_from(counted.count), Ok(whole.len()));
+
+    let mut part = of(|request| request.types = vec!["entity.updated".to_owned()]);
+    part.from_time = whole[whole.len() / 4].occur_time;
+    part.until_time = whole[whole.len() / 2].occur_time;
+    let mut all = vec![whole, user_events(running, part).await];
+    if let Some(event) = all[0].iter().find(|event| !event.correlation_id.is_empty()) {
+        let request = ReadCorrelatedRequest {
+            user_id: user.to_owned(),
+            correlation_id: event.correlation_id.clone(),
+            ..ReadCorrelatedRequest::default()
+        };
+        let answers = running.client.clone().read_correlated(request).await.unwrap().into_inner();
+        all.push(answers.map_ok(|answer| answer.event.unwrap()).try_collect().await.unwrap());
+    }
+    all
+}
+
+async fn user_events(running: &Running, request: ReadUserEventsRequest) -> Vec<Event> {
+    let answers = running.client.clone().read_user_events(request).await.unwrap().into_inner();
+    answers.map_ok(|answer| answer.event.unwrap()).try_collect().await.unwrap()
 }
 
 async fn live(database: &TestDatabase) -> i64 {
@@ -143,6 +206,9 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_reads_go_on_in_the_arc
             assert_eq!(found, expected.take(limit).collect::<Vec<_>>());
         }
     }
+    let everybody = CountEventsRequest::default();
+    let counted = running.client.clone().count_events(everybody).await.unwrap().into_inner();
+    assert_eq!(counted.count, all);
     // Another user finds nothing there either.
     let foreign = ReadStreamRequest { user_id: "eve".to_owned(), ..sample[0].clone() };
     assert_eq!(read(&running.client, foreign).await.unwrap(), []);
@@ -158,7 +224,7 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_reads_go_on_in_the_arc
     let blind = Running::start(&database.url, &[]).await.ready().await;
     let month_ago = now(&database).await - 30 * 86_400;
     let is_old = |event: &Event| event.occur_time.unwrap().seconds < month_ago;
-    let oldest = before.iter().position(|events| is_old(&events[0])).unwrap();
+    let oldest = before[..sample.len()].iter().position(|events| is_old(&events[0])).unwrap();
     let error = read(&blind.client, sample[oldest].clone()).await;
     let error = error.expect_err("archived events were passed over");
     assert_eq!(error.reason, reason::ARCHIVE_NOT_CONFIGURED);

@@ -47,6 +47,8 @@ impl Process {
         Command::new(env!("CARGO_BIN_EXE_event-service"))
             .args(["--listen", &format!("127.0.0.1:{}", port.number())])
             .args(["--database-url", database_url])
+            // The events are of 2023, and are to stay. Partitions are made while it is killed.
+            .args(["--retention-days", "36000"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
