@@ -123,6 +123,9 @@ impl From<UpkeepError> for Failure {
                 RpcError::new(Code::Aborted, reason::UPKEEP_UNDER_WAY, message)
                     .retry_after(Duration::from_secs(5))
             }
+            UpkeepError::LegacyIsThere => {
+                RpcError::new(Code::FailedPrecondition, reason::LEGACY_NOT_READY, message)
+            }
             UpkeepError::BrokenOff(_) => RpcError::internal(&error),
             UpkeepError::Archive(error) => return error.into(),
             UpkeepError::Database(error) => return error.into(),

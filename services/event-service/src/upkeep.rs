@@ -100,6 +100,10 @@ impl Upkeep {
         match all.await {
             // Another replica is at it.
             Err(UpkeepError::UnderWay) => Ok(()),
+            Err(error @ UpkeepError::LegacyIsThere) => {
+                tracing::info!(reason = %error, "no archive and no retention yet");
+                Ok(())
+            }
             outcome => outcome.map(drop),
         }
     }
@@ -137,6 +141,7 @@ impl Upkeep {
             }
             return Ok(());
         }
+        self.admin.legacy_is_gone().await?;
         self.alone(async |lease, engine| {
             self.sweep(lease).await?;
             for segment in self.admin.segments_older_than(engine, days).await? {
@@ -182,6 +187,7 @@ impl Upkeep {
             let engine = self.admin.engine().await?;
             return Ok(self.admin.expired(&engine, days).await?);
         }
+        self.admin.legacy_is_gone().await?;
         self.alone(async |lease, engine| {
             let expired = self.admin.expired(engine, days).await?;
             self.admin.expire(lease, engine, &expired).await?;

@@ -13,7 +13,7 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Whether there is a table `events` in the shape of V0.2 that this role may write to, all of it:
 /// under row-level security it would see and write only rows of a user that nobody has named.
-pub(super) const PROBE: &str = "
+pub(crate) const PROBE: &str = "
     SELECT count(*) = 7 AND bool_and(has_table_privilege(a.attrelid, 'SELECT, INSERT')
                                      AND NOT row_security_active(a.attrelid)) IS TRUE
     FROM (VALUES ('id', 'uuid'), ('user_id', 'text'), ('timestamp', 'timestamptz'), ('type', 'text'),

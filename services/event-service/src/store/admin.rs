@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use synap_postgres::{InvalidUrl, PoolOptions};
 
-use super::{Database, DatabaseError};
-use crate::legacy::DualWrite;
+use super::{Database, DatabaseError, UpkeepError};
+use crate::legacy::{DualWrite, dual_write};
 
 /// A statement of an operator may take so long: it counts or copies a week of events.
 const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
@@ -35,6 +35,15 @@ impl Admin {
     /// A connection, in the epoch of its cluster.
     pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
         self.database.acquire().await
+    }
+
+    /// Whether there is nothing left to compare: a comparison, and the versions of history, look for
+    /// events in the database only.
+    pub(crate) async fn legacy_is_gone(&self) -> Result<(), UpkeepError> {
+        let mut connection = self.acquire().await?;
+        let is_there: bool =
+            sqlx::query_scalar(dual_write::PROBE).fetch_one(&mut *connection).await?;
+        if is_there { Err(UpkeepError::LegacyIsThere) } else { Ok(()) }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

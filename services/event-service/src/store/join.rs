@@ -161,7 +161,7 @@ impl Database {
 
     /// Whether a page of a stream has all that it can have: versions have no gaps. A stream may begin
     /// late, with the version that its aggregate had before it had events: then the archive is asked
-    /// for what never was.
+    /// for what never was. Where V0.2 has written events of it, it may begin below 1.
     async fn is_whole(
         &self,
         read: &Read,
@@ -172,33 +172,40 @@ impl Database {
         let is_run = |first: i64| {
             let versions = page.events.iter().map(|event| event.version);
             if read.backwards {
-                versions.eq((0..=first).rev().take(page.events.len()))
+                versions.eq((i64::MIN..=first).rev().take(page.events.len()))
             } else {
                 versions.eq((first..=i64::MAX).take(page.events.len()))
             }
         };
-        if !page.is_last && !read.backwards && is_run(from.max(1)) {
+        if !page.is_last && !read.backwards && from > 0 && is_run(from) {
             return Ok(true);
         }
-        let Some(head) = self.head_beside_archive(read, stream).await? else { return Ok(true) };
+        let Some((head, lowest)) = self.bounds_beside_archive(read, stream).await? else {
+            return Ok(true);
+        };
         let (first, all) = if read.backwards {
-            (from.min(head), from.min(head))
+            let first = from.min(head);
+            (first, first.saturating_sub(lowest - 1))
         } else {
-            (from.max(1), head - from.max(1) + 1)
+            let first = from.max(lowest);
+            (first, head.saturating_sub(first - 1))
         };
         let has = i64::try_from(page.events.len()).unwrap_or(i64::MAX);
         Ok(is_run(first) && (!page.is_last || has >= all))
     }
 
-    /// The newest version of the user's stream, if anything at all is archived.
-    async fn head_beside_archive(
+    /// The newest version of the user's stream, and the lowest that it may have, if anything at all
+    /// is archived.
+    async fn bounds_beside_archive(
         &self,
         read: &Read,
         stream: &StreamId,
-    ) -> Result<Option<i64>, DatabaseError> {
+    ) -> Result<Option<(i64, i64)>, DatabaseError> {
         let mut connection = self.acquire().await?;
-        let head = sqlx::query_scalar(
-            "SELECT version FROM event_store.streams
+        let bounds = sqlx::query_as(
+            "SELECT version, least(1, (SELECT l.lowest_version FROM event_store.legacy_streams AS l
+                                       WHERE l.aggregate_type = $1 AND l.aggregate_id = $2))
+             FROM event_store.streams
              WHERE aggregate_type = $1 AND aggregate_id = $2 AND user_id = $3
                AND EXISTS (SELECT FROM event_store.archives WHERE state = 'archived')",
         )
@@ -207,7 +214,7 @@ impl Database {
         .bind(read.user.as_str())
         .fetch_optional(&mut *connection)
         .await?;
-        Ok(head)
+        Ok(bounds)
     }
 
     /// How many events of the archive's files are counted.

@@ -18,6 +18,12 @@ pub(crate) enum UpkeepError {
     /// A transaction elsewhere has been open for long.
     #[error("a long transaction somewhere in the database server holds back the horizon")]
     HeldBack,
+    /// The events of V0.2 have to be where they can be compared.
+    #[error(
+        "the tables of V0.2's events are still there: nothing is archived or deleted before they are \
+         retired, see `synapctl events drop-legacy`"
+    )]
+    LegacyIsThere,
     /// The archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use futures::TryStreamExt as _;
 use synap_proto::{
     event::{
-        CompareLegacyEventsRequest, CompareLegacyEventsResponse, GetLegacyMigrationRequest,
-        LegacyEntity, LegacyMigration, LegacyStep, ListQuarantinedEventsRequest,
-        MigrateLegacyEventsRequest, MigrateLegacyEventsResponse, ReadStreamRequest,
-        RetireLegacyEventsRequest, StreamAppend,
+        ArchiveEventsRequest, CompareLegacyEventsRequest, CompareLegacyEventsResponse,
+        GetLegacyMigrationRequest, LegacyEntity, LegacyMigration, LegacyStep,
+        ListQuarantinedEventsRequest, MakePartitionsRequest, MigrateLegacyEventsRequest,
+        MigrateLegacyEventsResponse, ReadStreamRequest, RetireLegacyEventsRequest, StreamAppend,
         event_admin_service_client::EventAdminServiceClient, expected_version::Expectation,
     },
     reason,
@@ -23,6 +23,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
+    content::Content,
     harness::{
         Running, append, appended, count, empty_database, event, expecting, read, repeated,
         send_one,
@@ -40,9 +41,13 @@ struct Old {
 
 impl Old {
     async fn start(wanted: V02) -> Self {
+        Self::start_with(wanted, &[]).await
+    }
+
+    async fn start_with(wanted: V02, more: &[&str]) -> Self {
         let database = empty_database().await;
         let made = wanted.generate(&database.pool).await;
-        let running = Running::start(&database.url, &[]).await.ready().await;
+        let running = Running::start(&database.url, more).await.ready().await;
         let admin = EventAdminServiceClient::new(running.channel.clone());
         Self { database, made, running, admin }
     }
@@ -146,6 +151,9 @@ impl Old {
                                                         ORDER BY version) AS back
             FROM event_store.events) AS o WHERE back";
         assert_eq!(self.count(disorder).await, 0);
+        let counted = "SELECT (SELECT count(*) FROM event_store.events)
+                            - (SELECT sum(count) FROM event_store.daily_activity)::bigint";
+        assert_eq!(self.count(counted).await, 0);
     }
 }
 
@@ -322,6 +330,52 @@ async fn the_old_tables_go_by_way_of_another_name_and_can_come_back() {
     assert_eq!(old.count(tables).await, 0);
     assert!(old.retire(LegacyStep::Restore, 0).await.is_err());
     send_one(&old.running.client, append(900, 3)).await.unwrap();
+}
+
+/// Of one entity all events but the last are old. Its versions begin below 1.
+#[tokio::test]
+async fn history_is_read_with_what_of_it_is_archived() {
+    let content = Content::start().await;
+    let more = ["--content-endpoint", &content.url, "--retention-days", "20000"];
+    let old = Old::start_with(V02 { entities: 100, ..V02::default() }, &more).await;
+    let id = old.made.entities("plain")[0];
+    sqlx::query(
+        "UPDATE events SET timestamp = now() WHERE id = (
+             SELECT id FROM events WHERE data ->> 'entityId' = $1::uuid::text AND isfinite(timestamp)
+             ORDER BY timestamp DESC LIMIT 1)",
+    )
+    .bind(id)
+    .execute(&old.database.pool)
+    .await
+    .unwrap();
+    old.migrate(1_000).await;
+    let entity = old.entities(&[id.to_string()]).await.remove(0);
+    assert_eq!(entity.version, 1);
+    let stream = |backwards| ReadStreamRequest {
+        user_id: entity.user_id.clone(),
+        aggregate_type: entity.r#type.clone(),
+        aggregate_id: entity.id.clone(),
+        backwards,
+        ..ReadStreamRequest::default()
+    };
+    let mut before = read(&old.running.client, stream(false)).await.unwrap();
+    assert!(before[0].version < 1 && before.last().unwrap().version == 1, "{before:?}");
+
+    let archive = async || {
+        let answers = old.admin.clone().archive_events(ArchiveEventsRequest::default()).await;
+        let answers = answers.map_err(RpcError::from)?.into_inner();
+        answers.map_err(RpcError::from).try_collect::<Vec<_>>().await
+    };
+    let early = archive().await.unwrap_err();
+    assert_eq!((early.code, &*early.reason), (Code::FailedPrecondition, reason::LEGACY_NOT_READY));
+    assert!(old.compare().await.iter().all(|day| day.differences.is_empty()));
+    old.retire(LegacyStep::Rename, 0).await.unwrap();
+    old.admin.clone().make_partitions(MakePartitionsRequest {}).await.unwrap();
+    assert!(archive().await.unwrap().iter().any(|one| one.archived));
+    assert!(old.count("SELECT count(*) FROM event_store.events WHERE version < 1").await == 0);
+    assert_eq!(read(&old.running.client, stream(false)).await.unwrap(), before);
+    before.reverse();
+    assert_eq!(read(&old.running.client, stream(true)).await.unwrap(), before);
 }
 
 #[tokio::test]
