@@ -339,6 +339,9 @@ async fn history_is_read_with_what_of_it_is_archived() {
     let more = ["--content-endpoint", &content.url, "--retention-days", "20000"];
     let old = Old::start_with(V02 { entities: 100, ..V02::default() }, &more).await;
     let id = old.made.entities("plain")[0];
+    let later =
+        "UPDATE events SET timestamp = timestamp + interval '3 years' WHERE isfinite(timestamp)";
+    sqlx::query(later).execute(&old.database.pool).await.unwrap();
     sqlx::query(
         "UPDATE events SET timestamp = now() WHERE id = (
              SELECT id FROM events WHERE data ->> 'entityId' = $1::uuid::text AND isfinite(timestamp)
