@@ -69,7 +69,9 @@ async fn a_service_says_what_its_database_is_and_makes_partitions_ahead() {
         assert_eq!(found.partitioning(), Partitioning::Hypertable);
         assert_eq!(found.timescaledb_version.split('.').next(), Some("2"));
         assert_eq!((found.partitions, found.native_compression), (0, false));
-        assert_eq!(make(&running).await.unwrap().partitions, [""; 0]);
+        // The service's own round may be under way.
+        let made_none = async || make(&running).await.is_ok_and(|made| made.partitions.is_empty());
+        until("an answer", made_none).await;
         send_one(&running.client, append(900, 1)).await.unwrap();
         assert_eq!(capabilities(&running).await.partitions, 1);
         return;
