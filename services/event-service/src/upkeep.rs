@@ -92,6 +92,10 @@ impl Upkeep {
     async fn all(&self) -> Result<(), UpkeepError> {
         let all = async {
             self.make_partitions().await?;
+            // Nothing leaves the database unless somebody has said so.
+            if !self.args.auto_archive {
+                return Ok(());
+            }
             if self.archive.is_configured() {
                 self.archive(false, None, |_| {}).await?;
             }

@@ -11,6 +11,10 @@ pub struct UpkeepArgs {
     /// operator asks. Of all replicas, one at a time does it.
     #[arg(long, env = "EVENT_UPKEEP_INTERVAL_SECS", default_value_t = 3600)]
     pub upkeep_interval_secs: u64,
+    /// Archive what is old and delete what is too old without being asked. Without it `synapctl events
+    /// archive` and `retention` do it, both with a dry run.
+    #[arg(long, env = "EVENT_AUTO_ARCHIVE")]
+    pub auto_archive: bool,
     /// Weeks for which there are partitions ahead.
     #[arg(long, env = "EVENT_PARTITIONS_AHEAD", default_value = "8")]
     pub partitions_ahead: NonZeroU32,

@@ -177,7 +177,7 @@ async fn a_worker_that_dies_at_any_step_loses_nothing_and_reads_go_on_in_the_arc
     assert!(due.len() >= 7, "{due:?}");
     assert_eq!((live(&database).await, content.files().len()), (all, 0), "a dry run did something");
 
-    let upkeep = [&endpoint[..], &["--upkeep-interval-secs", "1"]].concat();
+    let upkeep = [&endpoint[..], &["--upkeep-interval-secs", "1", "--auto-archive"]].concat();
     for failpoint in ["begun", "writing", "written", "verified", "dropping", "dropped"] {
         dies_at(&database.url, &upkeep, &format!("archive.{failpoint}")).await;
         let here = status(&running).await;
