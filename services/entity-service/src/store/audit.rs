@@ -9,15 +9,24 @@ use crate::{
     error::Error,
 };
 
+/// An entity's first event may be on its way: committed and not known to be appended. History ends
+/// below it, or it would find its version taken for ever.
+const HEADS: &str = "
+    SELECT id, user_id, type,
+           coalesce((SELECT min(o.entity_version) - 1 FROM write_operations o
+                     WHERE o.entity_id = e.id AND o.state = 'COMMITTED' AND o.adopts),
+                    version) AS version
+    FROM entities e WHERE id = ANY ($1)";
+
 impl Store {
-    /// What the entities are, and whose; those that there are not are left out.
+    /// What the entities are, whose, and at which version their events begin, if they have none in
+    /// the event store; those that there are not are left out.
     ///
     /// # Errors
     /// The database's.
     #[tracing::instrument(name = "db.entity.heads", skip_all, err(level = "debug"))]
     pub async fn heads(&self, ids: &[Uuid]) -> Result<Vec<Head>, Error> {
-        let query = "SELECT id, user_id, type, version FROM entities WHERE id = ANY ($1)";
-        let rows = sqlx::query(query).bind(ids);
+        let rows = sqlx::query(HEADS).bind(ids);
         let rows = rows.fetch_all(&mut *self.database.across_users().await?).await?;
         let head = |row: &sqlx::postgres::PgRow| {
             Ok(Head {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use synap_proto::entity::{self as pb, storage_service_client::StorageServiceClient};
 use synap_rpc::RpcError;
 
-use crate::support::{assert_invalid, id, service};
+use crate::support::{assert_invalid, edit_request, id, service, update_commit};
 
 #[tokio::test]
 async fn an_audit_sees_the_entities_of_all_users_once_each() {
@@ -44,4 +44,31 @@ async fn an_audit_sees_the_entities_of_all_users_once_each() {
     let found: BTreeSet<_> = found.into_iter().map(|head| (head.id, head.user_id)).collect();
     assert_eq!(found, written);
     assert_invalid(heads(vec![id(), "x".to_owned()]).await, "ids[1]");
+}
+
+#[tokio::test]
+async fn history_ends_below_an_event_that_is_on_its_way() {
+    let (database, running) = service(&[]).await;
+    let (api, note) = (&running.api, id());
+    sqlx::query(
+        "INSERT INTO entities (id, user_id, type, title, version, created_at, updated_at)
+         VALUES ($1::uuid, 'ada', 'note', 'of V0.2', 7, now(), now())",
+    )
+    .bind(&note)
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let version = async || {
+        let request = pb::BatchGetEntityHeadsRequest { ids: vec![note.clone()] };
+        let mut client = StorageServiceClient::new(running.api.0.clone());
+        client.batch_get_entity_heads(request).await.unwrap().into_inner().heads[0].version
+    };
+    assert_eq!(version().await, 7);
+    let edit = edit_request(pb::OperationKind::Update, "ada", &note, "md");
+    let started = api.started(edit).await;
+    assert_eq!(api.commit(update_commit(&started, "a change")).await.unwrap().version, 8);
+    // Its event will ask for a stream that is at 7, or for none.
+    assert_eq!(version().await, 7);
+    api.finish(vec![started.operation.unwrap()]).await.unwrap();
+    assert_eq!(version().await, 8);
 }
