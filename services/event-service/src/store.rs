@@ -164,10 +164,13 @@ impl DatabaseError {
         }
     }
 
-    /// Whether a statement named a table that is not there.
-    fn misses_a_table(&self) -> bool {
+    /// What a statement asks for is not there, not allowed, or against a rule of a table.
+    fn is_refusal(&self) -> bool {
         let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        code.as_deref() == Some("42P01")
+        !self.may_repeat()
+            && code.is_some_and(|code| {
+                ["22", "23", "42", "P0"].iter().any(|class| code.starts_with(class))
+            })
     }
 
     /// Whether it was the pool that had no connection to give.
@@ -209,9 +212,5 @@ impl AppendError {
             Self::Database(error) => error.may_repeat(),
             _ => false,
         }
-    }
-
-    fn misses_a_table(&self) -> bool {
-        matches!(self, Self::Database(error) if error.misses_a_table())
     }
 }

@@ -8,13 +8,16 @@ use std::{
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
+use crate::store::DatabaseError;
+
 /// The table may be given its name back by way of another replica: an append looks again so often.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Whether there is a table `events` in the shape of V0.2 that this role may write to, all of it:
 /// under row-level security it would see and write only rows of a user that nobody has named.
 pub(crate) const PROBE: &str = "
-    SELECT count(*) = 7 AND bool_and(has_table_privilege(a.attrelid, 'SELECT, INSERT')
+    SELECT count(*) = 7 AND bool_and(has_table_privilege(a.attrelid, 'SELECT')
+                                     AND has_table_privilege(a.attrelid, 'INSERT')
                                      AND NOT row_security_active(a.attrelid)) IS TRUE
     FROM (VALUES ('id', 'uuid'), ('user_id', 'text'), ('timestamp', 'timestamptz'), ('type', 'text'),
                  ('data', 'jsonb'), ('source', 'text'), ('correlation_id', 'uuid'))
@@ -81,18 +84,25 @@ impl DualWrite {
             Some((at, wanted)) if at.elapsed() < LOOK_AGAIN => Ok(wanted),
             _ => {
                 let wanted = sqlx::query_scalar(PROBE).fetch_one(connection).await?;
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((Instant::now(), wanted));
+                self.remember(Some((Instant::now(), wanted)));
                 Ok(wanted)
             }
         }
     }
 
-    /// A table was missing. Whether it may have been the old one, and an append without it should be
-    /// tried.
-    pub(crate) fn forget(&self) -> bool {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        seen.is_some_and(|(_, wanted)| wanted)
+    /// Looks again with the next append.
+    pub(crate) fn forget(&self) {
+        self.remember(None);
+    }
+
+    /// The old table has refused what the event store took: for a minute it gets nothing.
+    pub(crate) fn suspend(&self, why: &DatabaseError) {
+        tracing::warn!(reason = %why, "the table of V0.2 is not written to for a minute");
+        self.remember(Some((Instant::now(), false)));
+    }
+
+    fn remember(&self, seen: Option<(Instant, bool)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 

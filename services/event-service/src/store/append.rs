@@ -151,19 +151,33 @@ impl Database {
     /// finds the events in the ledger.
     async fn append_all(&self, appends: &[StreamAppend]) -> Result<Vec<Appended>, AppendError> {
         let mut tries = 1;
+        let mut refused = None;
         loop {
-            match self.try_all(appends).await {
+            match self.try_all(appends, refused.is_none()).await {
                 Err(error) if error.may_repeat() && tries < TRIES => tries += 1,
-                // V0.2's table has just gone.
-                Err(error) if error.misses_a_table() && self.dual_write.forget() => {}
-                outcome => return outcome,
+                // It may be V0.2's table that was gone, or changed. Ours decides.
+                Err(AppendError::Database(error)) if error.is_refusal() && refused.is_none() => {
+                    refused = Some(error);
+                }
+                outcome => {
+                    if let Some(why) = refused.filter(|_| outcome.is_ok()) {
+                        self.dual_write.suspend(&why);
+                    }
+                    return outcome;
+                }
             }
         }
     }
 
-    async fn try_all(&self, appends: &[StreamAppend]) -> Result<Vec<Appended>, AppendError> {
+    /// `both` is to write to the table of V0.2, too, if it is there.
+    async fn try_all(
+        &self,
+        appends: &[StreamAppend],
+        both: bool,
+    ) -> Result<Vec<Appended>, AppendError> {
         let mut connection = self.acquire().await?;
-        let both = self.dual_write.wanted(&mut connection).await.map_err(DatabaseError::from)?;
+        let both =
+            both && self.dual_write.wanted(&mut connection).await.map_err(DatabaseError::from)?;
         if appends.len() == 1 {
             return attempt(&mut connection, appends, both).await?.into_iter().collect();
         }
