@@ -1,12 +1,15 @@
 //! ListUserEvents and WatchEvents: what the caller did, and does.
 
-use futures::Stream;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
 use synap_proto::{
     field::{self, Violation},
     gateway::{ListUserEventsRequest, WatchEventsRequest},
     reason,
 };
 use synap_types::UserId;
+use tokio::sync::Semaphore;
 
 use crate::{
     clients::{EventClient, EventPage, Happened, Watched},
@@ -21,8 +24,11 @@ const MAX_TYPES: usize = 100;
 /// What the caller did, whatever it is asked in.
 #[derive(Clone)]
 pub(crate) struct ActivityApi {
+    /// Over a connection of its own: watches must not take the places of appends.
     pub(crate) event: EventClient,
     pub(crate) tokens: PageTokens,
+    /// For watches, of all users together.
+    pub(crate) places: Arc<Semaphore>,
 }
 
 impl ActivityApi {
@@ -60,7 +66,14 @@ impl ActivityApi {
         request: WatchEventsRequest,
     ) -> Result<impl Stream<Item = Result<Watched, Error>> + Send + use<>, Error> {
         field::length("types", &request.types, 0, MAX_TYPES)?;
-        self.event.watch(user, request.types, request.cursor).await.map_err(as_asked)
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Error::TooManyWatches)?;
+        let watched = self.event.watch(user, request.types, request.cursor).await;
+        Ok(watched.map_err(as_asked)?.map(move |message| {
+            // Held as long as the stream is.
+            let _ = &place;
+            message
+        }))
     }
 }
 

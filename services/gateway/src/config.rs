@@ -51,6 +51,10 @@ pub struct Config {
     /// RESOURCE_EXHAUSTED. A part of MAX_CONCURRENT_CALLS, so that nobody can take all places.
     #[arg(long, env = "MAX_CALLS_PER_USER", default_value = "64")]
     pub max_calls_per_user: NonZeroUsize,
+    /// WatchEvents at once, of all users together; more are answered RESOURCE_EXHAUSTED. One connection
+    /// to event-service carries them all, and takes 1,024.
+    #[arg(long, env = "MAX_WATCHES", default_value_t = 512, value_parser = watches)]
+    pub max_watches: usize,
     /// Calls a second that one user may make in the long run, in each gateway; more are answered
     /// RESOURCE_EXHAUSTED.
     #[arg(long, env = "CALLS_PER_SECOND_PER_USER", default_value_t = 2000.0, value_parser = rate)]
@@ -78,6 +82,12 @@ pub struct Config {
     /// The gRPC server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// What one connection has room for.
+fn watches(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|value| (1..=1000).contains(value));
+    value.ok_or_else(|| "expected a number from 1 to 1000".to_owned())
 }
 
 /// A number of calls: one at least, or nobody could call at all.

@@ -94,6 +94,9 @@ pub enum Error {
     /// The gateway ends while a caller watches.
     #[error("the gateway is stopping; call again with the last cursor")]
     Stopping,
+    /// As many watch as can.
+    #[error("as many callers watch as can; try again later, or list events")]
+    TooManyWatches,
     /// A service answered with an error, or with what it should not.
     #[error(transparent)]
     Service(Box<RpcError>),
@@ -217,6 +220,10 @@ impl From<Error> for RpcError {
             }
             Error::Stopping => Self::new(Code::Unavailable, reason::SERVICE_UNAVAILABLE, message)
                 .retry_after(Duration::from_secs(1)),
+            Error::TooManyWatches => {
+                Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
+                    .retry_after(Duration::from_secs(5))
+            }
             Error::Service(error) => *error,
         }
     }

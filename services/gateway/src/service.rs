@@ -9,6 +9,7 @@ use synap_proto::gateway::{
 };
 use synap_rpc::{ByteBudget, CallerLimits, Callers, Channel, Rate, RpcError, Server};
 use synap_types::SystemIds;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +96,11 @@ impl Service {
             upload_expiry: Duration::from_secs(config.upload_url_expiry_secs),
         };
         let tokens = page_tokens(&config)?;
-        let activity = ActivityApi { event: saga.event.clone(), tokens: tokens.clone() };
+        let activity = ActivityApi {
+            event: EventClient::new(Channel::connect("event-service", &config.event_url)?),
+            tokens: tokens.clone(),
+            places: Arc::new(Semaphore::new(config.max_watches)),
+        };
         let stop = CancellationToken::new();
         let (repairs, repairing) = Repairs::start(saga.clone());
         let api = NoteApi {

@@ -153,3 +153,17 @@ async fn who_writes_before_it_reads_hears_why_it_was_refused() {
         assert!(body.starts_with(r#"{"error":"#), "{body}");
     }
 }
+
+#[tokio::test]
+async fn watches_have_places_of_their_own() {
+    let system = system(&[("MAX_WATCHES", "1")]).await;
+    let (ada, eve) = (system.client("ada"), system.client("eve"));
+    let mut watch = ada.watch("").await.unwrap();
+    let start = watch.next().await.unwrap();
+    let refused = eve.watch("").await.err().unwrap();
+    assert_status(&refused, Code::ResourceExhausted, reason::OVERLOADED);
+    eve.create("hers", "").await.unwrap();
+    drop(watch);
+    // Until the gateway has heard that ada left.
+    eventually("a place", || async { eve.watch(&start.cursor).await.is_ok() }).await;
+}
