@@ -9,6 +9,9 @@ use synap_proto::{entity::Entity, event::Event};
 pub(super) struct Replayed {
     /// Of the last event; 0 if there is none.
     version: i64,
+    /// The first two that do not follow each other.
+    gap: Option<(i64, i64)>,
+    is_begun: bool,
     title: Option<String>,
     tags: Option<Vec<String>>,
     /// Size and checksum: a repair gives the same body another key, and tells nobody.
@@ -27,7 +30,10 @@ pub(super) struct Unlike {
 impl Replayed {
     /// The next event, in the order of versions.
     pub(super) fn apply(&mut self, event: &Event) {
-        self.version = event.version;
+        if self.is_begun && event.version != self.version + 1 {
+            self.gap.get_or_insert((self.version, event.version));
+        }
+        (self.version, self.is_begun) = (event.version, true);
         let metadata = serde_json::from_str::<Value>(&event.metadata).unwrap_or_default();
         if metadata.get("legacy").is_some() {
             return;
@@ -53,12 +59,19 @@ impl Replayed {
     }
 
     pub(super) fn has_events(&self) -> bool {
-        self.version != 0 || *self != Self::default()
+        self.is_begun
     }
 
     /// Where the entity is not what its events make of it.
     pub(super) fn compare(&self, entity: &Entity) -> Vec<Unlike> {
         let mut unlike = Vec::new();
+        if let Some((before, after)) = self.gap {
+            unlike.push(Unlike {
+                field: "versions",
+                entity: format!("{} after {before}", before + 1),
+                events: format!("{after} after {before}"),
+            });
+        }
         let mut check = |field, entity: String, events: Option<String>| {
             if let Some(events) = events.filter(|events| *events != entity) {
                 unlike.push(Unlike { field, entity, events });
