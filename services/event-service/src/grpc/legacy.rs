@@ -14,8 +14,9 @@ use crate::legacy::{
     BatchAnswer, BatchRequest, Day, Head, Migration, Pass, Position, Quarantined, Step,
 };
 
-/// Rows of one batch at most, and so entities that it can name.
-const MAX_BATCH: usize = 10_000;
+/// Rows of one batch at most, and so entities that it can name. A batch holds a lock for each stream,
+/// and PostgreSQL's table of locks has room for some thousands.
+const MAX_BATCH: usize = 2_000;
 
 pub(super) fn batch(request: MigrateLegacyEventsRequest) -> Checked<BatchRequest> {
     let most = i32::try_from(MAX_BATCH).unwrap_or(i32::MAX);

@@ -7,7 +7,7 @@ WITH legacy AS (
                          CASE jsonb_typeof(v.data) WHEN 'object' THEN v.data
                              || jsonb_build_object('entityId', lower(v.data ->> 'entityId'))
                              ELSE v.data END,
-                         coalesce(v.source, 'api'), v.correlation_id)) AS hash
+                         coalesce(nullif(v.source, ''), 'api'), v.correlation_id)) AS hash
     FROM public.events AS v
     LEFT JOIN event_store.legacy_quarantine AS q ON q.event_id = v.id AND q.origin = 'events'
     WHERE v.timestamp >= $1::timestamp AT TIME ZONE 'UTC'

@@ -118,7 +118,7 @@ async fn load(
         // OFFSET 0 keeps one index probe a stream, as in rows_events.sql.
         "SELECT CASE l.round WHEN $1 THEN l.pending END AS pending,
                 CASE l.round WHEN $1 THEN l.next_version END AS next_version, l.lowest_version,
-                s.user_id AS owner, f.first_version
+                coalesce(s.user_id, l.user_id) AS owner, f.first_version
          FROM unnest($2::text[], $3::uuid[]) WITH ORDINALITY AS n (aggregate_type, aggregate_id, n)
          LEFT JOIN LATERAL (
              SELECT * FROM event_store.legacy_streams AS l

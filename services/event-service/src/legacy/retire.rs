@@ -17,16 +17,33 @@ pub(crate) enum Step {
     Drop,
 }
 
-/// Rows that are neither events nor in quarantine.
-const UNACCOUNTED: &str = "
-    SELECT count(*) FROM public.events AS v
-    WHERE NOT EXISTS (SELECT FROM event_store.event_ids AS i WHERE i.event_id = v.id)
-      AND NOT EXISTS (SELECT FROM event_store.legacy_quarantine AS q WHERE q.event_id = v.id)";
-const UNACCOUNTED_V2: &str = "
-    SELECT count(*) FROM public.events_v2 AS v
-    WHERE NOT EXISTS (SELECT FROM event_store.event_ids AS i WHERE i.event_id = v.id)
-      AND NOT EXISTS (SELECT FROM event_store.legacy_quarantine AS q
-                      WHERE q.origin = 'events_v2' AND q.row_hash = md5(to_jsonb(v)::text)::uuid)";
+/// Rows of V0.2's table, by this name, that are neither events nor in quarantine.
+macro_rules! unaccounted {
+    ($table:literal) => {
+        concat!(
+            "SELECT count(*) FROM public.",
+            $table,
+            " AS v
+             WHERE NOT EXISTS (SELECT FROM event_store.event_ids AS i WHERE i.event_id = v.id)
+               AND NOT EXISTS (SELECT FROM event_store.legacy_quarantine AS q
+                               WHERE q.origin = 'events' AND q.event_id = v.id)"
+        )
+    };
+}
+/// The same of early V0.3's, which has no key.
+macro_rules! unaccounted_v2 {
+    ($table:literal) => {
+        concat!(
+            "SELECT count(*) FROM public.",
+            $table,
+            " AS v
+             WHERE NOT EXISTS (SELECT FROM event_store.event_ids AS i WHERE i.event_id = v.id)
+               AND NOT EXISTS (SELECT FROM event_store.legacy_quarantine AS q
+                               WHERE q.origin = 'events_v2'
+                                 AND q.row_hash = md5(to_jsonb(v)::text)::uuid)"
+        )
+    };
+}
 
 const RENAME: &str = "
     ALTER TABLE public.events RENAME TO events_retired;
@@ -108,12 +125,14 @@ async fn check(
             )
             .bind(renamed_at)
             .bind(min_days)
-            .fetch_one(connection)
+            .fetch_one(&mut *connection)
             .await?;
             if !there {
                 refused("the old tables are dropped")
             } else if step == Step::Drop && !old_enough {
                 Err(too_young(renamed_at, min_days))
+            } else if step == Step::Drop {
+                drop_is_safe(connection).await
             } else {
                 Ok(())
             }
@@ -132,13 +151,34 @@ async fn rename_is_safe(connection: &mut PgConnection, state: &State) -> Result<
                    `synapctl migrate events --verify`";
         return Err(LegacyError::NotReady(why.to_owned()));
     }
-    let mut rows: i64 = sqlx::query_scalar(UNACCOUNTED).fetch_one(&mut *connection).await?;
+    let mut rows: i64 =
+        sqlx::query_scalar(unaccounted!("events")).fetch_one(&mut *connection).await?;
     if state::has_v2(connection).await? {
-        rows += sqlx::query_scalar::<_, i64>(UNACCOUNTED_V2).fetch_one(connection).await?;
+        let more = sqlx::query_scalar::<_, i64>(unaccounted_v2!("events_v2"));
+        rows += more.fetch_one(connection).await?;
     }
     if rows > 0 {
         let why = format!(
             "{rows} old rows are neither migrated nor in quarantine: `synapctl migrate events`"
+        );
+        return Err(LegacyError::NotReady(why));
+    }
+    Ok(())
+}
+
+/// V0.2 may have written until the moment in which its table got another name. Nobody writes there
+/// any more.
+async fn drop_is_safe(connection: &mut PgConnection) -> Result<(), LegacyError> {
+    let mut rows: i64 =
+        sqlx::query_scalar(unaccounted!("events_retired")).fetch_one(&mut *connection).await?;
+    if state::is_there(connection, "public.events_v2_retired").await? {
+        let more = sqlx::query_scalar::<_, i64>(unaccounted_v2!("events_v2_retired"));
+        rows += more.fetch_one(connection).await?;
+    }
+    if rows > 0 {
+        let why = format!(
+            "{rows} rows came into the old tables while they were renamed: \
+             `synapctl events restore-legacy`, then `synapctl migrate events`"
         );
         return Err(LegacyError::NotReady(why));
     }

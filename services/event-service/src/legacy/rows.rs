@@ -110,6 +110,7 @@ pub(super) async fn fetch(
     connection: &mut PgConnection,
     after: &Position,
     limit: i64,
+    copying: bool,
 ) -> Result<Vec<Row>, sqlx::Error> {
     let sql = match after.origin {
         Origin::Events => include_str!("rows_events.sql"),
@@ -123,6 +124,7 @@ pub(super) async fn fetch(
         .bind(limit)
         .bind(i32::try_from(MAX_DATA_BYTES).unwrap_or(i32::MAX))
         .bind(i32::try_from(MAX_METADATA_BYTES).unwrap_or(i32::MAX))
+        .bind(copying)
         .fetch_all(connection)
         .await
 }

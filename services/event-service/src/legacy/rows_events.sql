@@ -1,12 +1,12 @@
 -- The next rows of V0.2's table after a position, and what the ledger knows of their ids.
--- $1..$3 time, id and ctid of the last row; $4 rows; $5 bytes of data at most; $6 unused here
+-- $1..$3 time, id and ctid of the last row; $4 rows; $5 bytes of data at most; $6, $7 unused here
 SELECT v.timestamp::text AS at, v.id::text AS key_id, v.place::text AS place, v.id, v.user_id,
        -- The times that google.protobuf.Timestamp has.
        CASE WHEN v.timestamp >= '0001-01-01 00:00+00' AND v.timestamp < '10000-01-01 00:00+00'
             THEN v.timestamp END AS occurred_at,
        v.type AS event_type,
        CASE WHEN octet_length(v.data::text) <= $5 THEN v.data::text END AS data,
-       CASE WHEN $6::int > 0 THEN '{}' END AS metadata,
+       CASE WHEN $6::int > 0 AND $7::bool IS NOT NULL THEN '{}' END AS metadata,
        v.source, NULL::uuid AS causation_id, v.correlation_id, NULL::text AS aggregate_type,
        CASE WHEN jsonb_typeof(v.data) = 'object' THEN left(v.data ->> 'entityId', 100) END AS entity,
        (known.occurred_at = v.timestamp

@@ -176,11 +176,32 @@ impl State {
     }
 }
 
-/// Whether there is the table of early V0.3.
-pub(super) async fn has_v2(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT to_regclass('public.events_v2') IS NOT NULL")
-        .fetch_one(connection)
-        .await
+/// Whether there is the table of early V0.3. One that shows this role only some of its rows would be
+/// taken for one without the others.
+pub(super) async fn has_v2(connection: &mut PgConnection) -> Result<bool, LegacyError> {
+    if !is_there(connection, "public.events_v2").await? {
+        return Ok(false);
+    }
+    let whole: bool = sqlx::query_scalar(
+        "SELECT has_table_privilege('public.events_v2', 'SELECT')
+             AND NOT row_security_active('public.events_v2')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if !whole {
+        let why = "this role may not read public.events_v2 past row-level security: the service must \
+                   connect as its owner, and the table must not force it on its owner";
+        return Err(LegacyError::NotReady(why.to_owned()));
+    }
+    Ok(true)
+}
+
+pub(super) async fn is_there(
+    connection: &mut PgConnection,
+    table: &str,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL");
+    query.bind(table).fetch_one(connection).await
 }
 
 impl Legacy {

@@ -55,7 +55,7 @@ pub(super) struct EventsArgs {
     #[arg(long)]
     verify: bool,
     /// Rows of a transaction.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i32).range(1..=2_000))]
     batch_size: i32,
     /// Rows a second at most; each is looked at twice.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -85,7 +85,7 @@ pub(super) async fn migrate(args: EventsArgs) -> anyhow::Result<Exit> {
         // A batch that is under way ends by itself, and counts.
         () = stop.cancelled() => {
             eprintln!("\nsynapctl: stopped; the same command goes on from here");
-            Ok(Exit::Well)
+            Ok(Exit::CouldNotRun)
         }
         outcome = run.all(&mut lines) => outcome,
     }
