@@ -200,11 +200,12 @@ impl EventService for EventApi {
         let rows = self.store.daily_activity(&read).await.map_err(Failure::from)?;
         Ok(activity::answer(&read, rows).into())
     }
+
     async fn get_capabilities(
         &self,
         _request: Request<GetCapabilitiesRequest>,
     ) -> Answer<GetCapabilitiesResponse> {
-        let answer = capabilities::tell(&self.upkeep).await.map_err(Failure::from)?;
+        let answer = capabilities::tell(&self.upkeep, &self.store).await.map_err(Failure::from)?;
         Ok(answer.into())
     }
 }

@@ -72,6 +72,10 @@ struct EventsStatus {
     default_partition_rows: i64,
     archive: bool,
     native_compression: bool,
+    /// Seconds for which a transaction has kept readers of the feed back.
+    horizon_age_secs: i64,
+    /// Its process and database, where they can be seen.
+    horizon_holder: Option<String>,
 }
 
 /// Runs the command.
@@ -138,6 +142,10 @@ async fn events(event: Channel) -> Result<EventsStatus, RpcError> {
         default_partition_rows: answer.default_partition_rows,
         archive: answer.archive,
         native_compression: answer.native_compression,
+        horizon_age_secs: answer.horizon_age.map_or(0, |age| age.seconds),
+        horizon_holder: answer
+            .horizon_pid
+            .map(|pid| format!("process {pid} in database {}", answer.horizon_database)),
     })
 }
 
@@ -165,5 +173,12 @@ fn print(status: &Status) {
             events.partitions_ahead,
             events.default_partition_rows
         );
+        if events.horizon_age_secs > 0 {
+            println!(
+                "feed             held back for {} s by {}: what was appended since is not told yet",
+                events.horizon_age_secs,
+                events.horizon_holder.as_deref().unwrap_or("a transaction")
+            );
+        }
     }
 }

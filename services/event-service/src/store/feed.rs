@@ -185,6 +185,26 @@ impl Database {
     }
 }
 
+/// Who keeps the horizon back, as far as it can be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Holder {
+    pub(crate) age: Option<Duration>,
+    pub(crate) pid: Option<i32>,
+    pub(crate) database: Option<String>,
+}
+
+impl Store {
+    /// Who keeps readers of the feed back now.
+    pub(crate) async fn horizon_holder(&self) -> Result<Holder, DatabaseError> {
+        let (_, held) = self.database.horizon().await?;
+        if !held.is_behind {
+            return Ok(Holder::default());
+        }
+        let age = held.age();
+        Ok(Holder { age, pid: held.pid, database: held.database })
+    }
+}
+
 /// A row of `horizon.sql`.
 pub(super) struct Held {
     epoch: i64,
@@ -196,6 +216,12 @@ pub(super) struct Held {
 }
 
 synap_postgres::from_row!(Held { epoch, xid, is_behind, pid, database, age_ms });
+
+impl Held {
+    fn age(&self) -> Option<Duration> {
+        self.age_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis)
+    }
+}
 
 /// Since when the horizon has been where it is: all that is known of a transaction which our role
 /// may not see.
@@ -215,8 +241,7 @@ impl Standstill {
             _ => Instant::now(),
         };
         self.since = Some((place, since));
-        let told = held.age_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-        let age = told.unwrap_or_default().max(since.elapsed());
+        let age = held.age().unwrap_or_default().max(since.elapsed());
         Horizon { age, pid: held.pid, database: held.database }
     }
 }

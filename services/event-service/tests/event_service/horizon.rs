@@ -5,6 +5,7 @@ use sqlx::{Connection as _, PgConnection};
 use synap_testkit::postgres::{TestDatabase, TestServer};
 
 use crate::harness::{Feed, Running, append, from_the_beginning, id, ids, send_one};
+use crate::partitions::capabilities;
 
 async fn migrated(server: &TestServer) -> TestDatabase {
     server.database("event", async |url| synap_event_service::migrate(&url).await).await
@@ -32,6 +33,10 @@ async fn a_long_transaction_in_another_database_delays_all_loses_nothing_and_is_
     let stuck = feed.heartbeat(held(1)).await;
     let later = feed.heartbeat(held(2)).await;
     assert_eq!(later.cursor, stuck.cursor);
+    let told = capabilities(&running).await;
+    assert!(told.horizon_age.unwrap().seconds >= 2 && told.horizon_pid.is_some(), "{told:?}");
+    let there = sqlx::query_scalar::<_, String>("SELECT current_database()");
+    assert_eq!(told.horizon_database, there.fetch_one(&elsewhere.pool).await.unwrap());
     open.commit().await.unwrap();
     assert_eq!(ids(&feed.events(5).await), [0, 1, 2, 3, 4].map(|n| id(n).to_string()));
     feed.heartbeat(|beat| beat.caught_up && beat.horizon_age.unwrap().seconds == 0).await;

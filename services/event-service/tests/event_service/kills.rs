@@ -164,18 +164,19 @@ async fn ten_kills_lose_nothing_repeat_nothing_and_change_no_order() {
     join_all(writers).await.into_iter().for_each(Result::unwrap);
     // All that was acknowledged is stored once.
     let mut fresh = PgConnection::connect(&database.url).await.unwrap();
-    let stored: (i64, i64, i64) = sqlx::query_as(
+    let stored: (i64, i64, i64, i64) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM event_store.events),
                 (SELECT count(*) FROM event_store.event_ids),
                 (SELECT count(*) FROM event_store.event_ids AS i
                  JOIN event_store.events AS e
-                 USING (event_id, aggregate_type, aggregate_id, version, occurred_at))",
+                 USING (event_id, aggregate_type, aggregate_id, version, occurred_at)),
+                (SELECT sum(count)::bigint FROM event_store.daily_activity)",
     )
     .fetch_one(&mut fresh)
     .await
     .unwrap();
     let all = i64::try_from(total).unwrap();
-    assert_eq!(stored, (all, all, all), "events, ledger, both");
+    assert_eq!(stored, (all, all, all, all), "events, ledger, both, counts");
     join_all(readers).await.into_iter().for_each(Result::unwrap);
 
     let first = views[0].lock().unwrap().clone();

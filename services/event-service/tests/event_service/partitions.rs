@@ -26,7 +26,7 @@ fn is_timescaledb() -> bool {
     std::env::var_os("SYNAP_TEST_TIMESCALEDB").is_some()
 }
 
-async fn capabilities(running: &Running) -> GetCapabilitiesResponse {
+pub(crate) async fn capabilities(running: &Running) -> GetCapabilitiesResponse {
     let request = GetCapabilitiesRequest {};
     running.client.clone().get_capabilities(request).await.unwrap().into_inner()
 }

@@ -7,7 +7,7 @@ use synap_proto::{
         self as pb, Event, EventFilter, ReadUserEventsRequest, SubscribeRequest,
         subscribe_request::Start, subscribe_response::Message,
     },
-    field,
+    field, gateway,
 };
 use synap_rpc::{RpcError, retry};
 use synap_types::UserId;
@@ -76,6 +76,26 @@ impl EventClient {
             Happened::read(promised(SERVICE, "event", answer.event)?)
         };
         events.into_iter().map(read).collect()
+    }
+
+    /// How much a user did on each day, as event-service has counted it.
+    pub(crate) async fn daily_activity(
+        &self,
+        user: &UserId,
+        days: gateway::GetDailyActivityRequest,
+    ) -> Result<pb::GetDailyActivityResponse, Error> {
+        let answer = retry(|| async {
+            let days = days.clone();
+            let request = pb::GetDailyActivityRequest {
+                user_id: user.to_string(),
+                start_date: days.start_date,
+                end_date: days.end_date,
+                page_size: days.page_size,
+                page_token: days.page_token,
+            };
+            Ok::<_, RpcError>(self.stub.clone().get_daily_activity(request).await?.into_inner())
+        });
+        Ok(answer.await?)
     }
 
     /// Follows what a user does after a cursor, or from now on.

@@ -4,7 +4,8 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::gateway::{
-    ListUserEventsRequest, ListUserEventsResponse, WatchEventsRequest, WatchEventsResponse,
+    DailyActivity, GetDailyActivityRequest, GetDailyActivityResponse, ListUserEventsRequest,
+    ListUserEventsResponse, WatchEventsRequest, WatchEventsResponse,
     activity_service_server::ActivityService,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,25 @@ impl ActivityService for Activities {
         Ok(Response::new(ListUserEventsResponse {
             events: page.items.into_iter().map(Into::into).collect(),
             next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn get_daily_activity(
+        &self,
+        request: Request<GetDailyActivityRequest>,
+    ) -> Result<Response<GetDailyActivityResponse>, Status> {
+        let user = caller(&request)?;
+        // It names the fields as the caller does, and checks them.
+        let answer = self.api.event.daily_activity(&user, request.into_inner()).await?;
+        let activities = answer.activities.into_iter().map(|day| DailyActivity {
+            date: day.date,
+            r#type: day.r#type,
+            entity_type: day.aggregate_type,
+            count: day.count,
+        });
+        Ok(Response::new(GetDailyActivityResponse {
+            activities: activities.collect(),
+            next_page_token: answer.next_page_token,
         }))
     }
 

@@ -1,8 +1,9 @@
 //! What a user did: lists of events, and watches.
 
+use chrono::DateTime;
 use prost_types::Timestamp;
 use synap_proto::{
-    gateway::{ListUserEventsRequest, UserEvent},
+    gateway::{GetDailyActivityRequest, ListUserEventsRequest, UserEvent},
     reason,
 };
 
@@ -53,6 +54,31 @@ async fn a_user_lists_and_watches_what_is_theirs_and_nothing_else() {
     let before = Some(Timestamp { seconds: 1_000_000_000, nanos: 0 });
     let before = ListUserEventsRequest { until_time: before, ..list(0, "") };
     assert_eq!(ada.events(before).await.unwrap().events, []);
+
+    let day = newest_first[0].occur_time.unwrap();
+    let day = DateTime::from_timestamp(day.seconds, 0).unwrap().date_naive().to_string();
+    let mut counted = Vec::new();
+    let mut days = GetDailyActivityRequest {
+        start_date: "2026-01-01".to_owned(),
+        end_date: day,
+        page_size: 2,
+        page_token: String::new(),
+    };
+    loop {
+        let page = ada.days(days.clone()).await.unwrap();
+        counted.extend(
+            page.activities.into_iter().map(|day| (day.r#type, day.entity_type, day.count)),
+        );
+        days.page_token = page.next_page_token;
+        if days.page_token.is_empty() {
+            break;
+        }
+    }
+    counted.sort_unstable();
+    let once = ["entity.created", "entity.deleted", "entity.updated"];
+    assert_eq!(counted, once.map(|what| (what.to_owned(), "note".to_owned(), 1)));
+    let backwards = GetDailyActivityRequest { end_date: "2025-01-01".to_owned(), ..days };
+    assert_field(&ada.days(backwards).await.unwrap_err(), reason::INVALID_FIELD, "end_date");
 
     // Ada's token is not eve's, nor for another question.
     let token = &first.next_page_token;

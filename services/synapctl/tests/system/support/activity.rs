@@ -1,8 +1,9 @@
 //! Calls that tell what a user did.
 
 use synap_proto::gateway::{
-    ListUserEventsRequest, ListUserEventsResponse, UserEvent, WatchEventsRequest,
-    WatchEventsResponse, activity_service_client::ActivityServiceClient,
+    GetDailyActivityRequest, GetDailyActivityResponse, ListUserEventsRequest,
+    ListUserEventsResponse, UserEvent, WatchEventsRequest, WatchEventsResponse,
+    activity_service_client::ActivityServiceClient,
 };
 use synap_rpc::Channel;
 use tonic::{Status, Streaming};
@@ -21,6 +22,15 @@ impl Client {
         let mut request = self.request(request);
         request.set_timeout(SOON);
         Ok(self.activity().list_user_events(request).await?.into_inner())
+    }
+
+    pub async fn days(
+        &self,
+        request: GetDailyActivityRequest,
+    ) -> Result<GetDailyActivityResponse, Status> {
+        let mut request = self.request(request);
+        request.set_timeout(SOON);
+        Ok(self.activity().get_daily_activity(request).await?.into_inner())
     }
 
     /// After a cursor, or from now on.
