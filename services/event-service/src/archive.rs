@@ -26,7 +26,8 @@ pub(crate) use read::Archive;
 
 use self::file::{FileWriter, GROUP_ROWS};
 use crate::store::{
-    Admin, ArchiveFile, DatabaseError, Engine, Exported, Lease, Segment, UpkeepError,
+    Admin, ArchiveFile, DatabaseError, Engine, Exported, Lease, Look, Segment, Staying,
+    UpkeepError, Why,
 };
 
 /// Why the archive could not be written or read.
@@ -72,21 +73,45 @@ pub(crate) struct Archived {
     pub(crate) file: Option<(String, i64)>,
     /// Whether its events are in the file and no longer in the database.
     pub(crate) is_done: bool,
+    /// Why they stay in the database.
+    pub(crate) why_kept: Option<Why>,
+}
+
+impl Archived {
+    /// A segment to which nothing was done.
+    pub(crate) fn left(segment: Segment, look: Look) -> Self {
+        let Look { events, table_bytes, why_kept } = look;
+        Self { segment, events, table_bytes, file: None, is_done: false, why_kept }
+    }
+
+    /// What stays in the database for now.
+    pub(crate) fn kept(&self) -> Option<Staying> {
+        let why = self.why_kept.clone()?;
+        Some(Staying { table: self.segment.table.clone(), events: self.events, why })
+    }
 }
 
 impl Archive {
-    /// Archives one segment.
+    /// Archives one segment, if everybody can have read it so many days after it was recorded.
     pub(crate) async fn put(
         &self,
         admin: &Admin,
         lease: &Lease,
         engine: &Engine,
         segment: Segment,
+        recorded_days: u32,
     ) -> Result<Archived, UpkeepError> {
-        let (events, table_bytes) = admin.measure(&segment).await?;
-        if events == 0 {
-            let is_done = admin.finish_archive(lease, engine, &segment, None).await?;
-            return Ok(Archived { segment, events, table_bytes, file: None, is_done });
+        let look = admin.look(&segment, recorded_days).await?;
+        if look.why_kept.is_some() {
+            return Ok(Archived::left(segment, look));
+        }
+        let finish = async |archive| {
+            admin.finish_archive(lease, engine, &segment, recorded_days, archive).await
+        };
+        if look.events == 0 {
+            let why_kept = finish(None).await?;
+            let is_done = why_kept.is_none();
+            return Ok(Archived { is_done, why_kept, ..Archived::left(segment, look) });
         }
         let archive_id = SystemIds.next_id();
         let name = segment.table.rsplit('.').next().unwrap_or(&segment.table).replace('"', "");
@@ -104,11 +129,16 @@ impl Archive {
         };
         self.verify(admin, lease, &written, &exported).await?;
         synap_failpoint::hit("archive.verified").await;
-        let archive = Some((archive_id, &exported));
-        let is_done = admin.finish_archive(lease, engine, &segment, archive).await?;
+        let why_kept = finish(Some((archive_id, &exported))).await?;
         synap_failpoint::hit("archive.dropped").await;
-        let file = Some((key.to_string(), exported.bytes));
-        Ok(Archived { segment, events: exported.events, table_bytes, file, is_done })
+        Ok(Archived {
+            events: exported.events,
+            table_bytes: look.table_bytes,
+            file: Some((key.to_string(), exported.bytes)),
+            is_done: why_kept.is_none(),
+            why_kept,
+            segment,
+        })
     }
 
     /// Step 2.

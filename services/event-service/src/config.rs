@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 use synap_postgres::GroupCommitOptions;
 use synap_rpc::ServerArgs;
 
+pub(crate) use upkeep::MIN_RETENTION_DAYS;
 pub use upkeep::UpkeepArgs;
 
 /// The database of an installation whose services share one.

@@ -9,11 +9,18 @@ use opentelemetry::metrics::{Counter, Gauge};
 use crate::{
     archive::{Archive, Archived},
     config::UpkeepArgs,
-    store::{Admin, ComparedDay, DatabaseError, Engine, Expired, Lease, UpkeepError, day_span},
+    store::{
+        Admin, ComparedDay, DatabaseError, Engine, Expired, Failures, Lease, Staying, UpkeepError,
+        day_span,
+    },
 };
 
 /// How often a database is asked whether it is there and migrated.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Days at least that events stay in the database after they were recorded, whatever they are of: so
+/// long a subscriber without a checkpoint may be away.
+const MIN_RECORDED_DAYS: u32 = 1;
 
 /// The upkeep of the event store.
 #[derive(Clone)]
@@ -96,10 +103,14 @@ impl Upkeep {
             if !self.args.auto_archive {
                 return Ok(());
             }
-            if self.archive.is_configured() {
-                self.archive(false, None, |_| {}).await?;
-            }
-            self.retain(false, None).await.map(drop)
+            let archived = if self.archive.is_configured() {
+                self.archive(false, None, |_| {}).await
+            } else {
+                Ok(())
+            };
+            // Also if some of the archive failed.
+            self.retain(false, None).await?;
+            archived
         };
         match all.await {
             // Another replica is at it.
@@ -137,35 +148,36 @@ impl Upkeep {
         mut tell: impl FnMut(Archived),
     ) -> Result<(), UpkeepError> {
         let days = days.unwrap_or(self.args.archive_after_days);
+        let recorded_days = days.max(MIN_RECORDED_DAYS);
         if dry_run {
             let engine = self.admin.engine().await?;
             for segment in self.admin.segments_older_than(&engine, days).await? {
-                let (events, table_bytes) = self.admin.measure(&segment).await?;
-                tell(Archived { segment, events, table_bytes, file: None, is_done: false });
+                let look = self.admin.look(&segment, recorded_days).await?;
+                tell(Archived::left(segment, look));
             }
             return Ok(());
         }
         self.admin.legacy_is_gone().await?;
         self.alone(async |lease, engine| {
             self.sweep(lease).await?;
+            let mut failures = Failures::default();
             for segment in self.admin.segments_older_than(engine, days).await? {
+                let table = segment.table.clone();
                 if engine.is_community && engine.is_hypertable {
-                    self.admin.compress(lease, &segment).await?;
+                    failures.see(&table, self.admin.compress(lease, &segment).await)?;
                     continue;
                 }
-                if self.admin.is_awaited(&segment).await? {
-                    tracing::warn!(
-                        partition = segment.table,
-                        "not archived: a durable consumer has not read it"
-                    );
-                    continue;
+                let archived = self.archive.put(&self.admin, lease, engine, segment, recorded_days);
+                let Some(archived) = failures.see(&table, archived.await)? else { continue };
+                if archived.is_done {
+                    self.metrics.archived.add(archived.events.unsigned_abs(), &[]);
                 }
-                let archived = self.archive.put(&self.admin, lease, engine, segment).await?;
-                self.metrics.archived.add(archived.events.unsigned_abs(), &[]);
+                archived.kept().iter().for_each(Staying::warn);
                 tell(archived);
             }
             // What could not be finished is thrown away.
-            self.sweep(lease).await
+            self.sweep(lease).await?;
+            failures.told()
         })
         .await
     }
@@ -193,8 +205,8 @@ impl Upkeep {
         }
         self.admin.legacy_is_gone().await?;
         self.alone(async |lease, engine| {
-            let expired = self.admin.expired(engine, days).await?;
-            self.admin.expire(lease, engine, &expired).await?;
+            let expired = self.admin.expire(lease, engine, days).await?;
+            expired.kept.iter().for_each(Staying::warn);
             if self.archive.is_configured() {
                 self.sweep(lease).await?;
             }

@@ -10,8 +10,8 @@ use chrono::{Days, NaiveDate, SecondsFormat};
 use clap::{Args, Subcommand};
 use synap_proto::{
     event::{
-        ApplyRetentionRequest, ArchiveEventsRequest, GetArchiveStatusRequest,
-        MakePartitionsRequest, RebuildRollupsRequest,
+        ApplyRetentionRequest, ArchiveEventsRequest, GetArchiveStatusRequest, KeepReason,
+        KeptEvents, MakePartitionsRequest, RebuildRollupsRequest,
         event_admin_service_client::EventAdminServiceClient,
     },
     field,
@@ -38,10 +38,13 @@ enum EventsCommand {
     /// Make the weekly partitions that are missing, and move to them what is in DEFAULT. Exit code 1
     /// if something stays there.
     Partitions,
-    /// Move partitions that are over into the object store. Exit code 1 if one got events meanwhile
-    /// and is left to the next time.
+    /// Move partitions that are over into the object store. What was recorded less than `--older-than`
+    /// days ago (one day at least) stays, and what a durable consumer has not read. Exit code 1 if one
+    /// stays.
     Archive(AgeArgs),
-    /// Delete the events of weeks that are older than their retention, archived or not.
+    /// Delete the events of weeks that are older than their retention, archived or not. What was
+    /// recorded or archived in the last 28 days stays, and what a durable consumer has not read. Exit
+    /// code 1 if some stay.
     Retention(AgeArgs),
     /// Show what is archived.
     Status,
@@ -126,14 +129,14 @@ async fn archive(mut client: Client, age: &AgeArgs) -> Result<Exit, RpcError> {
     while let Some(one) = partitions.message().await? {
         count += 1;
         events += one.events;
-        let outcome = match (age.dry_run, one.archived) {
-            (true, _) => "would be archived".to_owned(),
-            (false, true) if one.key.is_empty() => "dropped: it was empty".to_owned(),
-            (false, true) => format!("archived in {} bytes as {}", one.bytes, one.key),
-            (false, false) => {
+        let outcome = match &one.kept {
+            Some(kept) => {
                 left += 1;
-                "left to the next time: it got events meanwhile".to_owned()
+                format!("left to another time: {}", why(kept))
             }
+            None if age.dry_run => "would be archived".to_owned(),
+            None if one.key.is_empty() => "dropped: it was empty".to_owned(),
+            None => format!("archived in {} bytes as {}", one.bytes, one.key),
         };
         println!(
             "{}: {} events, {} bytes with indexes; {outcome}",
@@ -156,7 +159,27 @@ async fn retention(mut client: Client, age: &AgeArgs) -> Result<Exit, RpcError> 
         answer.partitions,
         answer.live_events
     );
-    Ok(Exit::Well)
+    for kept in &answer.kept {
+        println!("{}: {} events stay: {}", kept.partition, kept.events, why(kept));
+    }
+    Ok(if answer.kept.is_empty() { Exit::Well } else { Exit::Findings })
+}
+
+/// Why events stay, and what would help.
+fn why(kept: &KeptEvents) -> String {
+    match kept.reason() {
+        KeepReason::Unspecified => "the service does not say why".to_owned(),
+        KeepReason::Awaited => format!(
+            "the durable consumer {} has not read them; delete it if nobody needs it any more",
+            kept.consumer
+        ),
+        KeepReason::NotFinal => {
+            "a transaction that is still open somewhere in the database server holds back the feed"
+                .to_owned()
+        }
+        KeepReason::Recent => "they are new here: a subscriber may not have read them".to_owned(),
+        KeepReason::Changed => "others came meanwhile".to_owned(),
+    }
 }
 
 async fn status(mut client: Client) -> Result<Exit, RpcError> {

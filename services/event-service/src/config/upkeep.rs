@@ -4,6 +4,10 @@ use std::{num::NonZeroU32, time::Duration};
 
 use clap::Args;
 
+/// Days that events are kept at least: after they happened, after they were recorded, and after they
+/// were archived. What is appended with an old time is not deleted before it can be read.
+pub(crate) const MIN_RETENTION_DAYS: u32 = 28;
+
 /// Partitions, archive and retention.
 #[derive(Debug, Clone, Args)]
 pub struct UpkeepArgs {
@@ -22,11 +26,13 @@ pub struct UpkeepArgs {
     /// nothing is archived.
     #[arg(long, env = "CONTENT_ENDPOINT")]
     pub content_endpoint: Option<String>,
-    /// Days after its end that a partition is archived: its events are in the object store then.
+    /// Days after its end, and after the last of its events was recorded, that a partition is archived:
+    /// its events are in the object store then. A subscriber without a checkpoint may be away so long.
     #[arg(long, env = "EVENT_ARCHIVE_AFTER_DAYS", default_value_t = 7)]
     pub archive_after_days: u32,
-    /// Days that events are kept, archived or not. Their counts per day stay.
-    #[arg(long, env = "EVENT_RETENTION_DAYS", default_value_t = 730, value_parser = clap::value_parser!(u32).range(28..))]
+    /// Days that events are kept, archived or not; 28 at least, and so long after they were recorded.
+    /// Their counts per day stay.
+    #[arg(long, env = "EVENT_RETENTION_DAYS", default_value_t = 730, value_parser = clap::value_parser!(u32).range(i64::from(MIN_RETENTION_DAYS)..))]
     pub retention_days: u32,
 }
 

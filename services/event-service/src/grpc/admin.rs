@@ -6,10 +6,11 @@ use synap_proto::{
         ApplyRetentionRequest, ApplyRetentionResponse, ArchiveEventsRequest, ArchiveEventsResponse,
         CompareLegacyEventsRequest, CompareLegacyEventsResponse, GetArchiveStatusRequest,
         GetArchiveStatusResponse, GetLegacyMigrationRequest, GetLegacyMigrationResponse,
-        ListQuarantinedEventsRequest, ListQuarantinedEventsResponse, MakePartitionsRequest,
-        MakePartitionsResponse, MigrateLegacyEventsRequest, MigrateLegacyEventsResponse,
-        RebuildRollupsRequest, RebuildRollupsResponse, RetireLegacyEventsRequest,
-        RetireLegacyEventsResponse, event_admin_service_server::EventAdminService,
+        KeepReason, KeptEvents, ListQuarantinedEventsRequest, ListQuarantinedEventsResponse,
+        MakePartitionsRequest, MakePartitionsResponse, MigrateLegacyEventsRequest,
+        MigrateLegacyEventsResponse, RebuildRollupsRequest, RebuildRollupsResponse,
+        RetireLegacyEventsRequest, RetireLegacyEventsResponse,
+        event_admin_service_server::EventAdminService,
     },
     field::{self, Checked, Violation},
 };
@@ -19,9 +20,10 @@ use tonic::{Request, Response};
 use super::{activity, legacy as convert};
 use crate::{
     archive::Archived,
+    config::MIN_RETENTION_DAYS,
     error::{Answer, Failure, Streamed},
     legacy::Legacy,
-    store::UpkeepError,
+    store::{Staying, UpkeepError, Why},
     upkeep::Upkeep,
 };
 
@@ -115,7 +117,7 @@ impl EventAdminService for EventAdminApi {
         request: Request<ApplyRetentionRequest>,
     ) -> Answer<ApplyRetentionResponse> {
         let ApplyRetentionRequest { dry_run, older_than_days } = request.into_inner();
-        let days = days(older_than_days, 28).map_err(Failure::from)?;
+        let days = days(older_than_days, MIN_RETENTION_DAYS).map_err(Failure::from)?;
         let upkeep = self.upkeep.clone();
         let expired = Self::to_its_end(async move { upkeep.retain(dry_run, days).await }).await?;
         Ok(ApplyRetentionResponse {
@@ -124,6 +126,7 @@ impl EventAdminService for EventAdminApi {
             archived_events: expired.archived_events,
             partitions: expired.partitions,
             live_events: expired.live_events,
+            kept: expired.kept.into_iter().map(Into::into).collect(),
         }
         .into())
     }
@@ -202,13 +205,27 @@ impl EventAdminService for EventAdminApi {
 }
 
 /// Days that were asked for.
-fn days(value: Option<i32>, least: i32) -> Checked<Option<u32>> {
-    let checked = |days| field::within("older_than_days", days, least, 36_600);
+fn days(value: Option<i32>, least: u32) -> Checked<Option<u32>> {
+    let checked =
+        |days| field::within("older_than_days", i64::from(days), i64::from(least), 36_600);
     Ok(value.map(checked).transpose()?.and_then(|days| u32::try_from(days).ok()))
+}
+
+impl From<Staying> for KeptEvents {
+    fn from(Staying { table, events, why }: Staying) -> Self {
+        let (reason, consumer) = match why {
+            Why::Awaited(consumer) => (KeepReason::Awaited, consumer),
+            Why::NotFinal => (KeepReason::NotFinal, String::new()),
+            Why::Recent => (KeepReason::Recent, String::new()),
+            Why::Changed => (KeepReason::Changed, String::new()),
+        };
+        Self { partition: table, events, reason: reason.into(), consumer }
+    }
 }
 
 impl From<Archived> for ArchiveEventsResponse {
     fn from(archived: Archived) -> Self {
+        let kept = archived.kept().map(Into::into);
         let (key, bytes) = archived.file.unwrap_or_default();
         Self {
             partition: archived.segment.table,
@@ -217,6 +234,7 @@ impl From<Archived> for ArchiveEventsResponse {
             events: archived.events,
             table_bytes: archived.table_bytes,
             archived: archived.is_done,
+            kept,
             key,
             bytes,
         }

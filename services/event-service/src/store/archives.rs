@@ -13,7 +13,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{Admin, Database, DatabaseError, Engine, Lease, UpkeepError, segments::Segment};
+use super::{
+    Admin, Database, DatabaseError, Engine, Lease, UpkeepError,
+    kept::{self, Look, Why},
+    segments::Segment,
+};
 use crate::{
     archive::{Row, SCHEMA_VERSION},
     domain::StoredEvent,
@@ -136,30 +140,6 @@ impl Admin {
         Ok(segments)
     }
 
-    /// Whether a durable consumer of the feed has not come past a segment's last event: the feed does
-    /// not go into the archive.
-    pub(crate) async fn is_awaited(&self, segment: &Segment) -> Result<bool, DatabaseError> {
-        let query = format!(
-            "SELECT EXISTS (
-                 SELECT FROM event_store.consumers AS c
-                 CROSS JOIN LATERAL (
-                     SELECT epoch, xid, pos FROM {} ORDER BY epoch DESC, xid DESC, pos DESC LIMIT 1
-                 ) AS last
-                 WHERE (c.epoch, c.xid, c.pos) < (last.epoch, last.xid, last.pos))",
-            segment.table
-        );
-        Ok(sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(self.pool()).await?)
-    }
-
-    /// Events of a segment, and its bytes with indexes.
-    pub(crate) async fn measure(&self, segment: &Segment) -> Result<(i64, i64), DatabaseError> {
-        let query = format!(
-            "SELECT count(*), pg_total_relation_size('{0}'::regclass) FROM {0}",
-            segment.table
-        );
-        Ok(sqlx::query_as(AssertSqlSafe(query)).fetch_one(self.pool()).await?)
-    }
-
     /// All events of a segment in the order of a file, one by one: nothing is held.
     pub(crate) fn export(
         &self,
@@ -202,28 +182,26 @@ impl Admin {
     }
 
     /// Makes a file readable and drops its segment, in one transaction. `exported` is absent where
-    /// the segment has no events. `false` if it has other events by now than those of the file: then
-    /// nothing happens.
+    /// the segment has no events. Answers why nothing happened, if nothing did: it has other events by
+    /// now than those of the file, or they may not leave yet (again).
     pub(crate) async fn finish_archive(
         &self,
         lease: &Lease,
         engine: &Engine,
         segment: &Segment,
+        recorded_days: u32,
         archive: Option<(Uuid, &Exported)>,
-    ) -> Result<bool, UpkeepError> {
+    ) -> Result<Option<Why>, UpkeepError> {
         let mut transaction = self.begin(lease).await?;
         // Nobody appends to it from here on: that it has as many events as the file says that it has
         // the same, for an event never changes.
-        let lock = format!("LOCK TABLE {} IN SHARE MODE", segment.table);
-        sqlx::query(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
-        let measure = format!(
-            "SELECT count(*), pg_total_relation_size('{0}'::regclass) FROM {0}",
-            segment.table
-        );
-        let (events, table_bytes): (i64, i64) =
-            sqlx::query_as(AssertSqlSafe(measure)).fetch_one(&mut *transaction).await?;
+        let look = kept::look_alone(&mut transaction, segment, recorded_days);
+        let Look { events, table_bytes, why_kept } = look.await?;
         if events != archive.map_or(0, |(_, exported)| exported.events) {
-            return Ok(false);
+            return Ok(Some(Why::Changed));
+        }
+        if why_kept.is_some() {
+            return Ok(why_kept);
         }
         if let Some((archive_id, exported)) = archive {
             let archived = sqlx::query(
@@ -251,7 +229,7 @@ impl Admin {
         super::segments::drop(&mut transaction, engine, segment).await?;
         synap_failpoint::hit("archive.dropping").await;
         transaction.commit().await?;
-        Ok(true)
+        Ok(None)
     }
 
     /// Gives up what a worker has left behind, and a file that is not wanted.

@@ -41,6 +41,36 @@ impl From<sqlx::Error> for UpkeepError {
     }
 }
 
+/// The first of the segments that failed. One must not keep the others: they are told of in the log,
+/// and the first when all is done.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Option<UpkeepError>);
+
+impl Failures {
+    /// Takes what became of a segment. Fails at once without the lease: then nothing more can be done.
+    pub(crate) fn see<T>(
+        &mut self,
+        table: &str,
+        outcome: Result<T, UpkeepError>,
+    ) -> Result<Option<T>, UpkeepError> {
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(UpkeepError::LeaseLost) => Err(UpkeepError::LeaseLost),
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(partition = table, error = cause, "left to the next time");
+                self.0.get_or_insert(error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Fails if a segment has.
+    pub(crate) fn told(self) -> Result<(), UpkeepError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// The right to do the upkeep, for a minute after each [`Lease::renew`].
 #[derive(Debug)]
 pub(crate) struct Lease {

@@ -20,7 +20,8 @@ use uuid::Uuid;
 use crate::{
     content::Content,
     harness::{
-        Running, count, database, dies_at, expire_lease, read, send_one, service, stream_of, until,
+        Running, age, count, database, dies_at, expire_lease, read, send_one, service, stream_of,
+        until,
     },
     partitions::{days_from_now, make, now},
     validation::assert_invalid,
@@ -32,12 +33,23 @@ fn size() -> i64 {
     size.map_or(20_000, |size| size.parse().unwrap())
 }
 
-fn admin(running: &Running) -> EventAdminServiceClient<Channel> {
+pub(crate) fn admin(running: &Running) -> EventAdminServiceClient<Channel> {
     EventAdminServiceClient::new(running.channel.clone())
 }
 
-async fn archive(running: &Running, dry_run: bool) -> Result<Vec<ArchiveEventsResponse>, RpcError> {
-    let request = ArchiveEventsRequest { dry_run, older_than_days: None };
+pub(crate) async fn archive(
+    running: &Running,
+    dry_run: bool,
+) -> Result<Vec<ArchiveEventsResponse>, RpcError> {
+    archive_older(running, dry_run, None).await
+}
+
+pub(crate) async fn archive_older(
+    running: &Running,
+    dry_run: bool,
+    older_than_days: Option<i32>,
+) -> Result<Vec<ArchiveEventsResponse>, RpcError> {
+    let request = ArchiveEventsRequest { dry_run, older_than_days };
     // A million events take longer than a call has by default.
     let archiving = async {
         let answers = admin(running).archive_events(request).await;
@@ -47,12 +59,12 @@ async fn archive(running: &Running, dry_run: bool) -> Result<Vec<ArchiveEventsRe
     deadline::within(Duration::from_mins(10), archiving).await?
 }
 
-async fn retain(running: &Running, dry_run: bool) -> ApplyRetentionResponse {
+pub(crate) async fn retain(running: &Running, dry_run: bool) -> ApplyRetentionResponse {
     let request = ApplyRetentionRequest { dry_run, older_than_days: None };
     admin(running).apply_retention(request).await.unwrap().into_inner()
 }
 
-async fn status(running: &Running) -> GetArchiveStatusResponse {
+pub(crate) async fn status(running: &Running) -> GetArchiveStatusResponse {
     admin(running).get_archive_status(GetArchiveStatusRequest {}).await.unwrap().into_inner()
 }
 
@@ -64,6 +76,7 @@ async fn history(running: &Running, database: &TestDatabase) {
         send_one(&running.client, append).await.unwrap();
     }
     until("partitions", async || make(running).await.is_ok()).await;
+    age(database, 30).await;
     sqlx::query("SELECT setval('event_store.event_pos', 1)").execute(&database.pool).await.unwrap();
     let mut connection = database.pool.acquire().await.unwrap();
     for statement in ["SET statement_timeout = 0", "SET work_mem = '256MB'"] {
@@ -159,7 +172,7 @@ async fn user_events(running: &Running, request: ReadUserEventsRequest) -> Vec<E
     answers.map_ok(|answer| answer.event.unwrap()).try_collect().await.unwrap()
 }
 
-async fn live(database: &TestDatabase) -> i64 {
+pub(crate) async fn live(database: &TestDatabase) -> i64 {
     count(database, "SELECT count(*) FROM event_store.events").await
 }
 
@@ -243,6 +256,7 @@ async fn what_comes_late_into_an_archived_week_is_archived_too_and_counts_compar
             send_one(&running.client, append).await.unwrap();
         }
         until("partitions", async || make(&running).await.is_ok()).await;
+        age(&database, 7).await;
         let archived = archive(&running, false).await.unwrap();
         assert_eq!(archived.iter().map(|one| one.events).sum::<i64>(), 4, "{archived:?}");
         let events = read(&running.client, stream_of("ada", 901)).await.unwrap();
@@ -300,6 +314,7 @@ async fn retention_deletes_what_is_too_old_and_nothing_else() {
         append(days).await;
     }
     until("partitions", async || make(&running).await.is_ok()).await;
+    age(&database, 7).await;
     archive(&running, false).await.unwrap();
     assert_eq!(content.files().len(), 4);
     // As many again where nothing is archived: in DEFAULT, and in partitions.
@@ -308,6 +323,7 @@ async fn retention_deletes_what_is_too_old_and_nothing_else() {
     }
     until("partitions", async || make(&running).await.is_ok()).await;
     append(-1_900).await;
+    age(&database, 28).await;
     let counted = "SELECT sum(count)::bigint FROM event_store.daily_activity";
     let before = count(&database, counted).await;
 

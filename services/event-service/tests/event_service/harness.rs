@@ -104,6 +104,41 @@ pub(crate) async fn expire_lease(database: &TestDatabase) {
     sqlx::query(expire).execute(&database.pool).await.unwrap();
 }
 
+/// As if all events had been recorded, and all files archived, so many days earlier; and no transaction
+/// of another test holds back the feed before them.
+pub(crate) async fn age(database: &TestDatabase, days: i32) {
+    for statement in [
+        "UPDATE event_store.events SET recorded_at = recorded_at - make_interval(days => $1)",
+        "UPDATE event_store.archives SET changed_at = changed_at - make_interval(days => $1)",
+    ] {
+        sqlx::query(statement).bind(days).execute(&database.pool).await.unwrap();
+    }
+    let above = "SELECT count(*) FROM event_store.events
+                 WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())";
+    until("the horizon", async || count(database, above).await == 0).await;
+}
+
+/// Runs a service as a process of its own, which does the upkeep and stops at a failpoint: while the
+/// file that this answers is there.
+pub(crate) async fn pauses_at(
+    database_url: &str,
+    more: &[&str],
+    failpoint: &str,
+    folder: &std::path::Path,
+) -> (tokio::process::Child, std::path::PathBuf) {
+    let mark = folder.join("pause");
+    let child = Process::new(env!("CARGO_BIN_EXE_event-service"))
+        .args(["--listen", "127.0.0.1:0", "--database-url", database_url])
+        .args(more)
+        .env("SYNAP_FAILPOINT", format!("{failpoint}=pause"))
+        .env("SYNAP_FAILPOINT_MARK", &mark)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until(failpoint, async || mark.exists()).await;
+    (child, mark)
+}
+
 /// A database with the newest migration.
 pub(crate) async fn database() -> TestDatabase {
     let migrate = async |url: String| synap_event_service::migrate(&url).await;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     content::Content,
     harness::{
-        Running, append, appended, count, empty_database, event, expecting, read, repeated,
+        Running, age, append, appended, count, empty_database, event, expecting, read, repeated,
         send_one,
     },
     validation::assert_invalid,
@@ -475,6 +475,7 @@ async fn history_is_read_with_what_of_it_is_archived() {
     assert!(old.compare().await.iter().all(|day| day.differences.is_empty()));
     old.retire(LegacyStep::Rename, 0).await.unwrap();
     old.admin.clone().make_partitions(MakePartitionsRequest {}).await.unwrap();
+    age(&old.database, 7).await;
     assert!(archive().await.unwrap().iter().any(|one| one.archived));
     assert!(old.count("SELECT count(*) FROM event_store.events WHERE version < 1").await == 0);
     assert_eq!(read(&old.running.client, stream(false)).await.unwrap(), before);

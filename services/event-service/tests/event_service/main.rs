@@ -11,6 +11,7 @@ mod feed;
 mod harness;
 mod horizon;
 mod idempotency;
+mod kept;
 mod kills;
 mod legacy;
 mod migrations;

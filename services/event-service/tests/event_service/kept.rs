@@ -1,0 +1,135 @@
+//! Nothing leaves the database before everybody who follows the feed can have read it.
+
+use synap_proto::event::{
+    DeleteConsumerRequest, KeepReason, KeptEvents, SaveCheckpointRequest,
+};
+use synap_testkit::postgres::TestDatabase;
+
+use crate::{
+    archive::{archive, archive_older, live, retain, status},
+    content::Content,
+    harness::{
+        Feed, Running, age, database, from_the_beginning, pauses_at, send_one,
+        until,
+    },
+    partitions::{days_from_now, make, now},
+};
+
+/// Appends an event of so many days ago.
+async fn append(running: &Running, database: &TestDatabase, number: u128, days: i64) {
+    let append = days_from_now(now(database).await, number, -days);
+    send_one(&running.client, append).await.unwrap();
+}
+
+/// A checkpoint of the consumer `indexer` after so many events.
+async fn save_checkpoint(running: &Running, events: usize) {
+    let mut feed = Feed::open(&running.client, from_the_beginning()).await.unwrap();
+    let cursor = feed.events(events).await.pop().unwrap().cursor;
+    let request = SaveCheckpointRequest { consumer: "indexer".into(), cursor, rewind: true };
+    running.client.clone().save_checkpoint(request).await.unwrap();
+}
+
+async fn delete_consumer(running: &Running) {
+    let request = DeleteConsumerRequest { consumer: "indexer".into() };
+    running.client.clone().delete_consumer(request).await.unwrap();
+}
+
+fn why(kept: &[KeptEvents]) -> Vec<(KeepReason, i64, &str)> {
+    kept.iter().map(|kept| (kept.reason(), kept.events, kept.consumer.as_str())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_not_final_or_awaited_is_not_archived_and_the_answer_says_why() {
+    let (database, content) = (database().await, Content::start().await);
+    let endpoint = ["--content-endpoint", content.url.as_str()];
+    let running = Running::start(&database.url, &endpoint).await.ready().await;
+    let left = async |days| {
+        let dry = archive_older(&running, true, days).await.unwrap();
+        let kept: Vec<_> = dry.into_iter().filter_map(|one| one.kept).collect();
+        let told = archive_older(&running, false, days).await.unwrap();
+        assert!(told.iter().all(|one| !one.archived && one.key.is_empty()), "{told:?}");
+        assert!(told.into_iter().filter_map(|one| one.kept).eq(kept.clone()));
+        assert_eq!(kept.len(), 1);
+        kept
+    };
+    // A transaction that began before the event holds back the feed.
+    let mut open = database.pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *open).await.unwrap();
+    append(&running, &database, 3, 30).await;
+    append(&running, &database, 6, 30).await;
+    until("partitions", async || make(&running).await.is_ok()).await;
+    assert_eq!(why(&left(None).await), [(KeepReason::NotFinal, 2, "")]);
+    open.rollback().await.unwrap();
+    age(&database, 0).await;
+    assert_eq!(why(&left(Some(0)).await), [(KeepReason::Recent, 2, "")]);
+    age(&database, 2).await;
+    assert_eq!(why(&left(None).await), [(KeepReason::Recent, 2, "")]);
+    save_checkpoint(&running, 1).await;
+    assert_eq!(why(&left(Some(0)).await), [(KeepReason::Awaited, 2, "indexer")]);
+    assert_eq!((live(&database).await, content.files().len()), (2, 0));
+
+    save_checkpoint(&running, 2).await;
+    let archived = archive_older(&running, false, Some(0)).await.unwrap();
+    assert!(archived.len() == 1 && archived[0].archived, "{archived:?}");
+    assert_eq!((live(&database).await, content.files().len()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_goes_back_while_a_file_is_written_finds_its_events() {
+    let (database, content) = (database().await, Content::start().await);
+    let running = Running::start(&database.url, &[]).await.ready().await;
+    append(&running, &database, 3, 30).await;
+    append(&running, &database, 6, 30).await;
+    until("partitions", async || make(&running).await.is_ok()).await;
+    age(&database, 7).await;
+    save_checkpoint(&running, 2).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let upkeep = ["--upkeep-interval-secs", "1", "--auto-archive", "--content-endpoint"];
+    let upkeep = [&upkeep[..], &[content.url.as_str()]].concat();
+    let (_child, mark) = pauses_at(&database.url, &upkeep, "archive.verified", folder.path()).await;
+    assert_eq!(content.files().len(), 1);
+    save_checkpoint(&running, 1).await;
+    std::fs::remove_file(mark).unwrap();
+    until("the file to be thrown away", async || content.files().is_empty()).await;
+    assert_eq!((live(&database).await, status(&running).await.files), (2, 0));
+    let mut feed = Feed::open(&running.client, from_the_beginning()).await.unwrap();
+    assert_eq!(feed.events(2).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_leaves_what_is_new_or_awaited_and_says_so() {
+    let (database, content) = (database().await, Content::start().await);
+    let endpoint = ["--content-endpoint", content.url.as_str()];
+    let running = Running::start(&database.url, &endpoint).await.ready().await;
+    // In a file, in a partition, and in DEFAULT, which a hypertable has not.
+    append(&running, &database, 3, 900).await;
+    until("partitions", async || make(&running).await.is_ok()).await;
+    age(&database, 7).await;
+    archive(&running, false).await.unwrap();
+    append(&running, &database, 6, 800).await;
+    until("partitions", async || make(&running).await.is_ok()).await;
+    append(&running, &database, 9, 1_900).await;
+    age(&database, 0).await;
+    let left = async || {
+        let dry = retain(&running, true).await;
+        let told = retain(&running, false).await;
+        assert_eq!(told, dry);
+        told
+    };
+    let told = left().await;
+    assert_eq!((told.files, told.live_events), (0, 0), "{told:?}");
+    assert_eq!(why(&told.kept), [(KeepReason::Recent, 1, ""); 3]);
+    assert_eq!((live(&database).await, content.files().len()), (2, 1));
+
+    age(&database, 28).await;
+    save_checkpoint(&running, 1).await;
+    let told = left().await;
+    assert_eq!((told.files, told.archived_events, content.files().len()), (1, 1, 0), "{told:?}");
+    assert_eq!(why(&told.kept), [(KeepReason::Awaited, 1, "indexer")]);
+    assert_eq!((told.live_events, live(&database).await), (1, 1));
+
+    delete_consumer(&running).await;
+    let told = left().await;
+    assert_eq!((told.live_events, why(&told.kept).len(), live(&database).await), (1, 0, 0));
+}
