@@ -126,6 +126,7 @@ impl From<UpkeepError> for Failure {
             UpkeepError::LegacyIsThere => {
                 RpcError::new(Code::FailedPrecondition, reason::LEGACY_NOT_READY, message)
             }
+            UpkeepError::Deleted(_) => Violation::new("start_date", message).into(),
             UpkeepError::BrokenOff(_) => RpcError::internal(&error),
             UpkeepError::Archive(error) => return error.into(),
             UpkeepError::Database(error) => return error.into(),

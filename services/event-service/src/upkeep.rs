@@ -227,8 +227,12 @@ impl Upkeep {
             let span = day_span(day);
             let files = self.admin.archive_files_of(&span).await?;
             let archived = self.archive.count(&files, span).await?;
-            if let Some(compared) = self.admin.compare_day(day, repair, &files, &archived).await? {
-                return Ok(compared);
+            match self.admin.compare_day(day, repair, &files, &archived).await? {
+                Some(ComparedDay { is_deleted: true, .. }) => {
+                    return Err(UpkeepError::Deleted(day));
+                }
+                Some(compared) => return Ok(compared),
+                None => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The lease under which partitions are made, archived and dropped: one worker at a time, of all
 //! replicas and operators. A row, not a session's lock: that would not survive a pooler.
 
+use chrono::NaiveDate;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{Admin, DatabaseError};
@@ -24,6 +25,9 @@ pub(crate) enum UpkeepError {
          retired, see `synapctl events drop-legacy`"
     )]
     LegacyIsThere,
+    /// Retention has come past this day: there is nothing to compare its counts with.
+    #[error("events of {0} are deleted: its counts cannot be compared any more")]
+    Deleted(NaiveDate),
     /// The archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

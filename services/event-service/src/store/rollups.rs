@@ -55,9 +55,11 @@ pub(crate) struct ComparedDay {
     pub(crate) counted: i64,
     /// Rows that differed.
     pub(crate) differences: i64,
+    /// Whether retention has come past the day: then nothing was compared, and nothing put right.
+    pub(crate) is_deleted: bool,
 }
 
-synap_postgres::from_row!(ComparedDay { events, counted, differences });
+synap_postgres::from_row!(ComparedDay { events, counted, differences, is_deleted });
 
 impl Store {
     /// A page of one user's counts in the order of days.
@@ -97,8 +99,8 @@ impl Admin {
     /// Compares one day's counts with its events, and puts them right if `repair`. `archived` are the
     /// events of the day that are in `files`; `None` if those are not the archive's files any more.
     ///
-    /// Events and counts are seen by one snapshot, in which an append is there with both or not at
-    /// all: what differs is wrong whatever is appended meanwhile. The difference is added, not the
+    /// Events, counts and how far retention has come are seen by one snapshot, in which an append is
+    /// there with both or not at all: what differs is wrong whatever is appended meanwhile. The difference is added, not the
     /// truth written: so an append that came between stays counted.
     pub(crate) async fn compare_day(
         &self,

@@ -1,18 +1,21 @@
 //! Nothing leaves the database before everybody who follows the feed can have read it.
 
+use futures::TryStreamExt as _;
 use synap_proto::event::{
-    DeleteConsumerRequest, KeepReason, KeptEvents, SaveCheckpointRequest,
+    DeleteConsumerRequest, KeepReason, KeptEvents, RebuildRollupsRequest, SaveCheckpointRequest,
 };
+use synap_rpc::RpcError;
 use synap_testkit::postgres::TestDatabase;
 
 use crate::{
-    archive::{archive, archive_older, live, retain, status},
+    archive::{admin, archive, archive_older, live, retain, status},
     content::Content,
     harness::{
-        Feed, Running, age, database, from_the_beginning, pauses_at, send_one,
+        Feed, Running, age, count, database, from_the_beginning, pauses_at, send_one, service,
         until,
     },
     partitions::{days_from_now, make, now},
+    validation::assert_invalid,
 };
 
 /// Appends an event of so many days ago.
@@ -132,4 +135,35 @@ async fn retention_leaves_what_is_new_or_awaited_and_says_so() {
     delete_consumer(&running).await;
     let told = left().await;
     assert_eq!((told.live_events, why(&told.kept).len(), live(&database).await), (1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_of_a_day_that_retention_comes_past_meanwhile_stay() {
+    let (database, running) = service().await;
+    append(&running, &database, 3, 900).await;
+    let day = chrono::DateTime::from_timestamp(now(&database).await - 900 * 86_400, 0).unwrap();
+    let day = day.date_naive().to_string();
+    // Comparisons go one after the other: this one has begun, and waits.
+    let mut other = database.pool.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('synap rollups', 0))";
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let rebuilding = async {
+        let request =
+            RebuildRollupsRequest { start_date: day.clone(), end_date: day, dry_run: false };
+        let days = admin(&running).rebuild_rollups(request).await.unwrap().into_inner();
+        days.try_collect::<Vec<_>>().await
+    };
+    let deleting = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        until("the comparison", async || count(&database, waiting).await == 1).await;
+        age(&database, 28).await;
+        let told = retain(&running, false).await;
+        assert_eq!((told.live_events, live(&database).await), (1, 0));
+        other.rollback().await.unwrap();
+    };
+    let (rebuilt, ()) = tokio::join!(rebuilding, deleting);
+    assert_invalid(&RpcError::from_status(&rebuilt.unwrap_err()), "start_date");
+    let counted = "SELECT sum(count)::bigint FROM event_store.daily_activity";
+    assert_eq!(count(&database, counted).await, 1);
 }
