@@ -167,3 +167,28 @@ async fn counts_of_a_day_that_retention_comes_past_meanwhile_stay() {
     let counted = "SELECT sum(count)::bigint FROM event_store.daily_activity";
     assert_eq!(count(&database, counted).await, 1);
 }
+
+#[tokio::test]
+async fn nothing_is_deleted_while_tables_of_old_events_are_there_whoever_may_read_them() {
+    let (database, running) = service().await;
+    let refused = async || {
+        let request = synap_proto::event::ApplyRetentionRequest::default();
+        admin(&running).apply_retention(request).await.err().map(|status| status.code())
+    };
+    for (table, is_old) in [
+        // Another's: there are many tables of this name.
+        ("events (id uuid, name text, data jsonb)", false),
+        // Not so that an append could write to them.
+        ("events (id uuid, user_id text, timestamp timestamptz, type text, data jsonb)", true),
+        ("events_v2 (timestamp timestamptz, data jsonb)", true),
+    ] {
+        for statement in [
+            "DROP TABLE IF EXISTS public.events, public.events_v2".to_owned(),
+            format!("CREATE TABLE public.{table}"),
+        ] {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&database.pool).await.unwrap();
+        }
+        let expected = is_old.then_some(tonic::Code::FailedPrecondition);
+        assert_eq!(refused().await, expected, "{table}");
+    }
+}
