@@ -267,6 +267,15 @@ async fn what_comes_late_into_an_archived_week_is_archived_too_and_counts_compar
         );
     }
     assert_eq!((live(&database).await, status(&running).await.files), (0, 3));
+    // A bound within a microsecond is cut to it, in a file as in the database.
+    let mut from = days_from_now(now, 1, -30).events[0].occur_time;
+    from.as_mut().unwrap().nanos += 500;
+    let request = ReadUserEventsRequest {
+        user_id: "ada".to_owned(),
+        from_time: from,
+        ..ReadUserEventsRequest::default()
+    };
+    assert_eq!(user_events(&running, request).await.len(), 12);
     // An event that is archived is still known.
     let repeat = send_one(&running.client, days_from_now(now, 1, -30)).await.unwrap();
     assert!(repeat.duplicate);

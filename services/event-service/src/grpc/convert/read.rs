@@ -1,6 +1,6 @@
 //! Reads.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use prost_types::Timestamp;
 use synap_proto::{
     event::{
@@ -77,16 +77,22 @@ fn limit(limit: i32) -> Checked<u32> {
     }
 }
 
+/// Cut to whole microseconds as the times of events are, so that the archive takes a bound as the
+/// database does.
+fn bound(name: &str, time: Option<Timestamp>) -> Checked<DateTime<Utc>> {
+    Ok(field::time(name, time)?.trunc_subsecs(6))
+}
+
 fn times(from: Option<Timestamp>, until: Option<Timestamp>) -> Checked<Times> {
-    let bound = |name, value: Option<Timestamp>| -> Checked<Option<DateTime<Utc>>> {
-        value.map(|time| field::time(name, Some(time))).transpose()
-    };
-    Ok(Times { from: bound("from_time", from)?, until: bound("until_time", until)? })
+    Ok(Times {
+        from: from.map(|time| bound("from_time", Some(time))).transpose()?,
+        until: until.map(|time| bound("until_time", Some(time))).transpose()?,
+    })
 }
 
 fn after(end: Option<PageEndMessage>) -> Checked<Option<PageEnd>> {
     let check = |end: PageEndMessage| {
-        let occurred_at = field::time("after.occur_time", end.occur_time)?;
+        let occurred_at = bound("after.occur_time", end.occur_time)?;
         Ok(PageEnd { occurred_at, pos: field::within("after.pos", end.pos, 0, i64::MAX)? })
     };
     end.map(check).transpose()
