@@ -30,6 +30,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0003_feed.sql",
         "0004_legacy.sql",
         "0005_archive.sql",
+        "0006_epoch.sql",
         "0007_legacy_owners.sql",
     )
 });

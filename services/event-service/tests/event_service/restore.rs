@@ -5,7 +5,9 @@ use sqlx::{Row as _, postgres::PgPoolCopyExt as _};
 use synap_proto::reason;
 use synap_testkit::postgres::{TestDatabase, TestServer};
 
-use crate::harness::{Feed, Running, after, append, from_the_beginning, id, ids, send_one};
+use crate::harness::{
+    Feed, Running, after, append, count, database, from_the_beginning, id, ids, send_one,
+};
 
 async fn migrated(server: &TestServer) -> TestDatabase {
     server.database("event", async |url| synap_event_service::migrate(&url).await).await
@@ -89,4 +91,25 @@ async fn after_a_restore_into_a_younger_cluster_readers_stay_right() {
     let back = Running::start(&source.url, &[]).await.ready().await;
     let error = Feed::open(&back.client, after(&events[9].cursor)).await.err().unwrap();
     assert_eq!(error.reason, reason::CURSOR_AHEAD);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_archived_and_where_consumers_are_count_where_a_cluster_does_not_say_who_it_is() {
+    // Ids that this cluster will not reach.
+    for place in [
+        "INSERT INTO event_store.consumers (name, epoch, xid, pos) VALUES ('i', 1, '900000000', 0)",
+        "INSERT INTO event_store.archives (archive_id, segment, begins_at, ends_at, key, schema_version,
+             state, events, sha256, bytes, max_epoch, max_xid)
+         VALUES (gen_random_uuid(), 's', now() - interval '9 days', now() - interval '8 days', 'k', 1,
+             'archived', 1, '', 1, 1, '900000000')",
+    ] {
+        let database = database().await;
+        for statement in ["UPDATE event_store.epochs SET cluster = NULL", place] {
+            sqlx::raw_sql(statement).execute(&database.pool).await.unwrap();
+        }
+        let running = Running::start(&database.url, &[]).await.ready().await;
+        send_one(&running.client, append(900, 1)).await.unwrap();
+        let above = "SELECT count(*) FROM event_store.events WHERE epoch > 1";
+        assert_eq!(count(&database, above).await, 1, "{place}");
+    }
 }
