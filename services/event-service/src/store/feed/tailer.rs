@@ -101,6 +101,8 @@ impl Tailer {
         let mut standstill = Standstill::default();
         let mut at: Option<Place> = None;
         let (mut happened, mut told) = (Instant::now(), None::<Instant>);
+        // Where the last step that was told ended: those between it and this one had no events.
+        let mut told_to: Option<Place> = None;
         while !self.is_deserted() {
             let is_due = told.is_none_or(|told| told.elapsed() >= IDLE);
             match self.step(at, is_due, &mut standstill).await {
@@ -112,6 +114,7 @@ impl Tailer {
                     }
                     if is_due || !step.events.is_empty() {
                         let Step { events, end, .. } = step;
+                        let after = told_to.replace(end).unwrap_or(after);
                         // An error is that nobody listens.
                         let _ = self.ring.send(Tick::Moved(Arc::new(Moved { after, events, end })));
                         told = Some(Instant::now());
