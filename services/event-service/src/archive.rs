@@ -15,7 +15,7 @@ mod blobs;
 mod file;
 mod read;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use parquet::errors::ParquetError;
 use synap_rpc::RpcError;
 use synap_types::{BlobKey, Hasher, IdGenerator as _, InvalidKey, SystemIds};
@@ -24,7 +24,7 @@ pub(crate) use blobs::Blobs;
 pub(crate) use file::{Row, SCHEMA_VERSION};
 pub(crate) use read::Archive;
 
-use self::file::{FileWriter, GROUP_ROWS};
+use self::file::{FileWriter, GROUP_BYTES, GROUP_ROWS};
 use crate::store::{
     Admin, ArchiveFile, DatabaseError, Engine, Exported, Lease, Look, Segment, Staying,
     UpkeepError, Why,
@@ -118,7 +118,7 @@ impl Archive {
         let key = BlobKey::archive(&name, archive_id).map_err(ArchiveError::from)?;
         admin.begin_archive(lease, &segment, archive_id, &key).await?;
         synap_failpoint::hit("archive.begun").await;
-        let exported = self.export(admin, lease, &segment, &key).await?;
+        let exported = self.export(admin, &segment, &key).await?;
         synap_failpoint::hit("archive.written").await;
         let written = ArchiveFile {
             archive_id,
@@ -127,7 +127,7 @@ impl Archive {
             begins_at: segment.begins_at,
             ends_at: segment.ends_at,
         };
-        self.verify(admin, lease, &written, &exported).await?;
+        self.verify(&written, &exported).await?;
         synap_failpoint::hit("archive.verified").await;
         let why_kept = finish(Some((archive_id, &exported))).await?;
         synap_failpoint::hit("archive.dropped").await;
@@ -145,16 +145,19 @@ impl Archive {
     async fn export(
         &self,
         admin: &Admin,
-        lease: &Lease,
         segment: &Segment,
         key: &BlobKey,
     ) -> Result<Exported, UpkeepError> {
         let upload = self.blobs()?.upload(key).await;
-        let mut groups = admin.export(segment).try_chunks(GROUP_ROWS).map_err(|failed| failed.1);
+        let mut rows = admin.export(segment);
         let mut writer = FileWriter::new().map_err(ArchiveError::from)?;
         let mut hasher = Hasher::default();
         let mut exported: Option<Exported> = None;
-        while let Some(rows) = groups.next().await.transpose()? {
+        loop {
+            let rows = next_group(&mut rows).await?;
+            if rows.is_empty() {
+                break;
+            }
             // Compressing is work for a thread that nobody waits on.
             let encode = move || {
                 let bytes = writer.group(&rows)?;
@@ -168,8 +171,9 @@ impl Archive {
             let (bytes, sums);
             (writer, hasher, bytes, sums) = encoded.map_err(ArchiveError::from)?;
             exported = exported.into_iter().chain(sums).reduce(|all, more| all.and(&more));
-            upload.send(bytes).await;
-            lease.renew(&mut *admin.pool().acquire().await?).await?;
+            if !upload.send(bytes).await {
+                break;
+            }
             synap_failpoint::hit("archive.writing").await;
         }
         upload.send(writer.finish().map_err(ArchiveError::from)?).await;
@@ -182,13 +186,7 @@ impl Archive {
     }
 
     /// Step 3.
-    async fn verify(
-        &self,
-        admin: &Admin,
-        lease: &Lease,
-        written: &ArchiveFile,
-        expected: &Exported,
-    ) -> Result<(), UpkeepError> {
+    async fn verify(&self, written: &ArchiveFile, expected: &Exported) -> Result<(), UpkeepError> {
         let (mut hasher, mut events) = (Hasher::default(), 0);
         let mut groups = std::pin::pin!(self.groups(written));
         while let Some(rows) = groups.try_next().await? {
@@ -196,7 +194,6 @@ impl Archive {
                 file::hash(row, &mut hasher);
                 events += 1;
             }
-            lease.renew(&mut *admin.pool().acquire().await?).await?;
         }
         if events == expected.events && hasher.finish() == expected.sha256 {
             return Ok(());
@@ -219,6 +216,21 @@ impl Exported {
     }
 }
 
+/// The next rows of a segment that are one group of its file.
+async fn next_group(
+    rows: &mut (impl Stream<Item = Result<Row, DatabaseError>> + Unpin),
+) -> Result<Vec<Row>, DatabaseError> {
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    while group.len() < GROUP_ROWS
+        && bytes < GROUP_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        bytes += row.event.body_bytes();
+        group.push(row);
+    }
+    Ok(group)
+}
+
 fn sums_of(row: &Row) -> Exported {
     Exported {
         events: 1,
@@ -227,5 +239,43 @@ fn sums_of(row: &Row) -> Exported {
         min_occurred_at: row.event.occurred_at,
         max_occurred_at: row.event.occurred_at,
         max_place: (row.event.epoch, row.event.xid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use chrono::{DateTime, Utc};
+    use futures::stream;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::*;
+    use crate::domain::StoredEvent;
+
+    #[tokio::test]
+    async fn a_group_ends_by_its_bytes_and_its_footer_says_what_it_takes_in_memory() {
+        let rows = (0..300).map(|number| {
+            let event = StoredEvent::example(number, 60_000);
+            Ok(Row { event, recorded_at: DateTime::<Utc>::UNIX_EPOCH })
+        });
+        let (mut rows, mut writer) = (stream::iter(rows), FileWriter::new().unwrap());
+        let (mut file, mut sizes) = (BytesMut::new(), Vec::new());
+        loop {
+            let group = next_group(&mut rows).await.unwrap();
+            if group.is_empty() {
+                break;
+            }
+            file.extend(writer.group(&group).unwrap());
+            sizes.push(group.len());
+        }
+        file.extend(writer.finish().unwrap());
+        assert_eq!(sizes, [140, 140, 20]);
+        // All the same: encoded it is next to nothing.
+        assert!(file.len() < 100_000, "{}", file.len());
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file.freeze()).unwrap();
+        for (group, rows) in metadata.row_groups().iter().zip(sizes) {
+            let decoded = file::decoded_bytes(group);
+            assert!((rows * 60_000..rows * 61_000).contains(&decoded), "{decoded} of {rows}");
+        }
     }
 }

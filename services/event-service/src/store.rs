@@ -56,7 +56,7 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
 /// Bytes of data and metadata that one statement reads, give or take one event.
-const PAGE_BYTES: i64 = 1024 * 1024;
+const PAGE_BYTES: u32 = 1024 * 1024;
 
 /// The event store.
 #[derive(Clone)]

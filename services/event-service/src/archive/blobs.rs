@@ -16,7 +16,7 @@ use synap_types::BlobKey;
 use tokio::sync::mpsc;
 use tonic::Code;
 
-/// How long the upload of one file may take.
+/// How long the upload of one file may take, and the statement that its events come from.
 const UPLOAD_LIMIT: Duration = Duration::from_mins(30);
 
 /// Blobs of the archive.
@@ -94,15 +94,17 @@ impl Blobs {
 }
 
 impl Upload {
-    /// Passes bytes on, at the pace of the store.
-    pub(super) async fn send(&self, mut bytes: Bytes) {
+    /// Passes bytes on, at the pace of the store. Whether somebody takes them: if not, the upload has
+    /// failed, and [`Upload::finish`] says why.
+    pub(super) async fn send(&self, mut bytes: Bytes) -> bool {
         while !bytes.is_empty() {
             let data = bytes.split_to(bytes.len().min(CHUNK_BYTES));
             let part = Part::Bytes(PutBlobRequest { spec: None, data });
             if self.parts.send(part).await.is_err() {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// Ends the body. Answers the size of the blob, which is durable now.

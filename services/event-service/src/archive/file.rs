@@ -30,8 +30,11 @@ use uuid::Uuid;
 
 use crate::domain::StoredEvent;
 
-/// Rows of a group: what one read fetches at least, and an export holds in memory.
+/// Rows of a group at most: what one read fetches at least, and an export holds in memory.
 pub(super) const GROUP_ROWS: usize = 10_000;
+
+/// Bytes of data and metadata of a group, give or take one event.
+pub(super) const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// The number of the schema below; a file keeps the one that it was written with.
 pub(crate) const SCHEMA_VERSION: i32 = 1;
@@ -227,6 +230,16 @@ pub(super) fn place(group: &RowGroupMetaData) -> (u64, u64) {
     let begin = ranges.clone().map(|(start, _)| start).min().unwrap_or_default();
     let end = ranges.map(|(start, length)| start + length).max().unwrap_or_default();
     (begin, end - begin)
+}
+
+/// About what a group takes in memory once it is decoded. What its texts are long is in the footer:
+/// encoded, they may be far shorter.
+pub(super) fn decoded_bytes(group: &RowGroupMetaData) -> usize {
+    let texts =
+        group.columns().iter().filter_map(ColumnChunkMetaData::unencoded_byte_array_data_bytes);
+    let texts = usize::try_from(texts.sum::<i64>()).unwrap_or(usize::MAX);
+    let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+    rows.saturating_mul(size_of::<Row>()).saturating_add(texts)
 }
 
 /// Whether a group may have events of a user. Without statistics it may.

@@ -14,6 +14,7 @@ use parquet::{
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 use synap_types::{BlobKey, UserId};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
@@ -28,17 +29,23 @@ const TAIL_BYTES: u64 = 64 * 1024;
 /// Bytes of groups, as they are in memory, that are kept.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
+/// KiB of groups, as they are in memory, that are fetched and decoded at a time: of all reads of this
+/// process.
+const DECODING_KIB: u32 = 64 * 1024;
+
 /// The archive of events.
 #[derive(Clone)]
 pub(crate) struct Archive {
     blobs: Option<Blobs>,
     cache: Arc<Mutex<Cache>>,
+    decoding: Arc<Semaphore>,
 }
 
 impl Archive {
     /// Without content-service, an archive in which nothing can be found.
     pub(crate) fn new(blobs: Option<Blobs>) -> Self {
-        Self { blobs, cache: Arc::default() }
+        let decoding = Arc::new(Semaphore::new(DECODING_KIB as usize));
+        Self { blobs, cache: Arc::default(), decoding }
     }
 
     /// Whether there is a place for files.
@@ -55,24 +62,23 @@ impl Archive {
         Ok(self.blobs()?.delete(key).await?)
     }
 
-    /// One user's events in a file that are wanted, in the file's order.
-    pub(crate) async fn of_user(
+    /// Shows each of one user's events in a file, in the file's order, and keeps none of them: who
+    /// sees them takes what it wants.
+    pub(crate) async fn show(
         &self,
-        file: ArchiveFile,
+        file: &ArchiveFile,
         user: &UserId,
-        is_wanted: impl Fn(&StoredEvent) -> bool,
-    ) -> Result<Vec<StoredEvent>, ArchiveError> {
-        let metadata = self.metadata(&file).await?;
-        let mut events = Vec::new();
+        mut see: impl FnMut(&StoredEvent),
+    ) -> Result<(), ArchiveError> {
+        let metadata = self.metadata(file).await?;
         for (index, group) in metadata.row_groups().iter().enumerate() {
             if file::may_have(group, user.as_str()) {
-                let rows = self.group(&file, &metadata, index).await?;
-                let wanted =
-                    |event: &&StoredEvent| event.user_id == user.as_str() && is_wanted(event);
-                events.extend(rows.iter().map(|row| &row.event).filter(wanted).cloned());
+                let rows = self.group(file, &metadata, index).await?;
+                let events = rows.iter().map(|row| &row.event);
+                events.filter(|event| event.user_id == user.as_str()).for_each(&mut see);
             }
         }
-        Ok(events)
+        Ok(())
     }
 
     /// How often each thing happened in a span of time: by user, type and aggregate type.
@@ -158,7 +164,11 @@ impl Archive {
         metadata: Arc<ParquetMetaData>,
         index: usize,
     ) -> Result<Vec<Row>, ArchiveError> {
-        let (offset, length) = file::place(metadata.row_group(index));
+        let group = metadata.row_group(index);
+        let kib = u32::try_from(file::decoded_bytes(group) / 1024).unwrap_or(u32::MAX);
+        // One that is larger than all of it comes alone. Nobody closes the semaphore.
+        let _memory = self.decoding.acquire_many(kib.clamp(1, DECODING_KIB)).await.ok();
+        let (offset, length) = file::place(group);
         let fetched = self.fetch(file, offset, length).await?;
         // Decompressing is work for a thread that nobody waits on.
         let decoding = move || file::read_group(&metadata, index, fetched);
@@ -190,8 +200,7 @@ fn damaged(file: &ArchiveFile, why: &ParquetError) -> ArchiveError {
 fn row_bytes(row: &Row) -> usize {
     let event = &row.event;
     size_of::<Row>()
-        + event.data.len()
-        + event.metadata.len()
+        + event.body_bytes()
         + event.user_id.len()
         + event.event_type.len()
         + event.aggregate_type.len()

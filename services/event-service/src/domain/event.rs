@@ -137,6 +137,35 @@ pub(crate) struct StoredEvent {
     pub(crate) pos: i64,
 }
 
+impl StoredEvent {
+    /// Bytes of what a caller has written in it: what a page, or a group of a file, is measured by.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.data.len() + self.metadata.len()
+    }
+
+    /// One of `ada`'s, so many microseconds after 1970, with so many bytes of data.
+    #[cfg(test)]
+    pub(crate) fn example(number: u32, bytes: usize) -> Self {
+        Self {
+            event_id: Uuid::from_u128(number.into()),
+            aggregate_type: "note".to_owned(),
+            aggregate_id: Uuid::nil(),
+            version: number.into(),
+            event_type: "entity.updated".to_owned(),
+            user_id: "ada".to_owned(),
+            occurred_at: DateTime::UNIX_EPOCH + chrono::TimeDelta::microseconds(number.into()),
+            data: "x".repeat(bytes),
+            metadata: String::new(),
+            causation_id: None,
+            correlation_id: None,
+            source: "api".to_owned(),
+            epoch: 1,
+            xid: 1,
+            pos: number.into(),
+        }
+    }
+}
+
 synap_postgres::from_row!(StoredEvent {
     event_id,
     aggregate_type,

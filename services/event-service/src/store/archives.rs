@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 use futures::{
-    StreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
 use sqlx::{AssertSqlSafe, FromRow as _, Row as _, postgres::PgRow};
@@ -271,17 +271,28 @@ impl Admin {
 fn rows_of(pool: sqlx::PgPool, query: String) -> BoxStream<'static, Result<Row, DatabaseError>> {
     let (sender, receiver) = mpsc::channel(256);
     let task = AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(&pool);
-        while let Some(row) = rows.next().await {
-            let row = row.and_then(|row| read_row(&row)).map_err(DatabaseError::from);
-            if sender.send(row).await.is_err() {
-                return;
+        let sending = async {
+            let mut transaction = pool.begin().await?;
+            // It waits for the upload, and so takes as long as that may.
+            let limit = "SET LOCAL statement_timeout = '30min'";
+            sqlx::query(limit).execute(&mut *transaction).await?;
+            let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(&mut *transaction);
+            while let Some(row) = rows.try_next().await? {
+                if sender.send(Ok(read_row(&row)?)).await.is_err() {
+                    break;
+                }
             }
+            Ok::<_, sqlx::Error>(())
+        };
+        if let Err(error) = sending.await {
+            // An error is that nobody takes the rows any more.
+            let _ = sender.send(Err(error.into())).await;
         }
     }));
     stream::unfold((receiver, task), |(mut receiver, task)| async move {
         receiver.recv().await.map(|row| (row, (receiver, task)))
     })
+    .fuse()
     .boxed()
 }
 

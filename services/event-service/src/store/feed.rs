@@ -143,7 +143,7 @@ impl Database {
             .bind(after.xid.to_string())
             .bind(after.pos)
             .bind(STEP)
-            .bind(PAGE_BYTES)
+            .bind(i64::from(PAGE_BYTES))
             .bind(names(&filter.types))
             .bind((!aggregate_types.is_empty()).then_some(aggregate_types))
             .bind(filter.user.as_ref().map(UserId::as_str))

@@ -3,6 +3,8 @@
 //! The files are asked for after the page was read from the database: what was archived between is
 //! in both, and taken once; what was archived before is in a file that is found.
 
+mod head;
+
 use std::{collections::HashSet, pin::pin};
 
 use chrono::{DateTime, Utc};
@@ -10,13 +12,15 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use uuid::Uuid;
 
 use super::{
-    ArchiveFile, Database, DatabaseError, PAGE_BYTES,
+    ArchiveFile, Database, DatabaseError,
     read::{EARLIEST, LATEST, Page},
 };
 use crate::{
     archive::{Archive, ArchiveError},
     domain::{Counting, Read, StoredEvent, StreamId, Which},
 };
+
+use head::Head;
 
 /// Files that one read looks at, at a time.
 const FILES_AT_ONCE: usize = 4;
@@ -123,40 +127,38 @@ impl Database {
                 && end.is_none_or(|end| !read.is_after(read.rank(event), end))
                 && !known.contains(&event.event_id)
         };
-        let Page { mut events, mut is_last } = page;
-        let found = files.into_iter().map(|file| {
-            let bounds = (file.begins_at, file.ends_at);
-            let found = archive.of_user(file, &read.user, &is_wanted);
-            async move { found.await.map(|found| (bounds, found)) }
+        let is_wanted = &is_wanted;
+        let found = files.into_iter().map(|file| async move {
+            let mut head = Head::new(read, wanted);
+            let see = |event: &StoredEvent| {
+                if is_wanted(event) {
+                    head.push(event.clone());
+                }
+            };
+            archive.show(&file, &read.user, see).await?;
+            head.cut();
+            Ok::<_, ArchiveError>((file, head))
         });
         let mut found = pin!(stream::iter(found).buffered(FILES_AT_ONCE));
-        while let Some(((begins_at, ends_at), found)) = found.try_next().await? {
+        let mut head = Head::new(read, wanted);
+        page.events.into_iter().for_each(|event| head.push(event));
+        head.cut();
+        while let Some((file, more)) = found.try_next().await? {
             // In the order of time, nothing of this file or a later one comes before the page's end.
             let is_beyond = |last: &StoredEvent| match read.which {
                 Which::Stream { .. } => false,
-                _ if read.backwards => last.occurred_at >= ends_at,
-                _ => last.occurred_at < begins_at,
+                _ if read.backwards => last.occurred_at >= file.ends_at,
+                _ => last.occurred_at < file.begins_at,
             };
-            if events.len() >= wanted && events.last().is_some_and(is_beyond) {
-                is_last = false;
+            if head.is_full() && head.events.last().is_some_and(is_beyond) {
+                head.is_cut = true;
                 break;
             }
-            events.extend(found);
-            read.sort(&mut events);
-            is_last &= events.len() <= wanted;
-            events.truncate(wanted);
+            head.is_cut |= more.is_cut;
+            more.events.into_iter().for_each(|event| head.push(event));
+            head.cut();
         }
-        // As the statement does: none after the first that brings the page to so many bytes.
-        let mut bytes = 0;
-        let fits = events.iter().take_while(|event| {
-            let is_begun = bytes < PAGE_BYTES;
-            bytes += i64::try_from(event.data.len() + event.metadata.len()).unwrap_or(i64::MAX);
-            is_begun
-        });
-        let fits = fits.count();
-        is_last &= fits == events.len();
-        events.truncate(fits);
-        Ok(Page { events, is_last })
+        Ok(Page { is_last: page.is_last && !head.is_cut, events: head.events })
     }
 
     /// Whether a page of a stream has all that it can have: versions have no gaps. A stream may begin
@@ -238,9 +240,9 @@ impl Database {
             (from..until).contains(&event.occurred_at) && is_of_type(&event.event_type)
         };
         let mut count = 0;
-        for file in files {
-            count += archive.of_user(file, user, is_wanted).await?.len();
+        for file in &files {
+            archive.show(file, user, |event| count += i64::from(is_wanted(event))).await?;
         }
-        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+        Ok(count)
     }
 }

@@ -228,8 +228,8 @@ impl Read {
 }
 
 fn page(read: &Read, wanted: u32) -> QueryAs<'_, Postgres, Row, sqlx::postgres::PgArguments> {
-    let query =
-        |sql| sqlx::query_as(sql).bind(read.user.as_str()).bind(i64::from(wanted)).bind(PAGE_BYTES);
+    let (wanted, bytes) = (i64::from(wanted), i64::from(PAGE_BYTES));
+    let query = |sql| sqlx::query_as(sql).bind(read.user.as_str()).bind(wanted).bind(bytes);
     let direction = usize::from(read.backwards);
     let edge = if read.backwards {
         PageEnd { occurred_at: LATEST, pos: i64::MAX }
