@@ -244,7 +244,7 @@ impl Upkeep {
     ) -> Result<T, UpkeepError> {
         let engine = self.admin.engine().await?;
         let lease = self.admin.lease().await?.ok_or(UpkeepError::UnderWay)?;
-        let outcome = work(&lease, &engine).await;
+        let outcome = self.admin.hold(&lease, work(&lease, &engine)).await;
         self.admin.release(lease).await;
         outcome
     }

@@ -1,11 +1,16 @@
 //! The lease under which partitions are made, archived and dropped: one worker at a time, of all
 //! replicas and operators. A row, not a session's lock: that would not survive a pooler.
 
+use std::time::Duration;
+
 use chrono::NaiveDate;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{Admin, DatabaseError};
 use crate::archive::ArchiveError;
+
+/// How often a lease is renewed: four times in its minute.
+const RENEW_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Why a step of the upkeep was not done.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,7 @@ impl Failures {
     }
 }
 
-/// The right to do the upkeep, for a minute after each [`Lease::renew`].
+/// The right to do the upkeep, for a minute after each [`Lease::renew`]; see [`Admin::hold`].
 #[derive(Debug)]
 pub(crate) struct Lease {
     epoch: i64,
@@ -123,12 +128,35 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// Does work, and renews the lease meanwhile: no step of it need be short. Work without the lease
+    /// is ended.
+    pub(crate) async fn hold<T>(
+        &self,
+        lease: &Lease,
+        work: impl Future<Output = Result<T, UpkeepError>>,
+    ) -> Result<T, UpkeepError> {
+        let renewing = async {
+            loop {
+                tokio::time::sleep(RENEW_INTERVAL).await;
+                let mut connection = self.pool().acquire().await?;
+                lease.renew(&mut connection).await?;
+            }
+        };
+        tokio::select! {
+            outcome = work => outcome,
+            lost = renewing => lost,
+        }
+    }
+}
+
 impl Lease {
-    /// Holds the lease for another minute, and within a transaction until its end.
-    pub(crate) async fn renew(&self, connection: &mut PgConnection) -> Result<(), UpkeepError> {
+    /// Holds the lease for another minute, and within a transaction until its end. One that was given
+    /// back stays so, whoever is late.
+    async fn renew(&self, connection: &mut PgConnection) -> Result<(), UpkeepError> {
         let renewed = sqlx::query(
             "UPDATE event_store.leases SET expires_at = clock_timestamp() + interval '1 minute'
-             WHERE name = 'upkeep' AND epoch = $1",
+             WHERE name = 'upkeep' AND epoch = $1 AND expires_at <> '-infinity'",
         )
         .bind(self.epoch)
         .execute(connection)

@@ -2,7 +2,8 @@
 
 use futures::TryStreamExt as _;
 use synap_proto::event::{
-    DeleteConsumerRequest, KeepReason, KeptEvents, RebuildRollupsRequest, SaveCheckpointRequest,
+    ApplyRetentionRequest, DeleteConsumerRequest, KeepReason, KeptEvents, RebuildRollupsRequest,
+    SaveCheckpointRequest,
 };
 use synap_rpc::RpcError;
 use synap_testkit::postgres::TestDatabase;
@@ -138,6 +139,36 @@ async fn retention_leaves_what_is_new_or_awaited_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_somebody_holds_keeps_no_other() {
+    let (database, content) = (database().await, Content::start().await);
+    let endpoint = ["--content-endpoint", content.url.as_str()];
+    let running = Running::start(&database.url, &endpoint).await.ready().await;
+    for (number, days) in [(3, 60), (6, 50), (9, 40)] {
+        append(&running, &database, number, days).await;
+    }
+    until("partitions", async || make(&running).await.is_ok()).await;
+    age(&database, 7).await;
+    let oldest =
+        "SELECT tableoid::regclass::text FROM event_store.events ORDER BY occurred_at LIMIT 1";
+    let oldest: String = sqlx::query_scalar(oldest).fetch_one(&database.pool).await.unwrap();
+    let mut holder = database.pool.begin().await.unwrap();
+    let hold = sqlx::AssertSqlSafe(format!("LOCK TABLE {oldest} IN ROW EXCLUSIVE MODE"));
+    sqlx::query(hold).execute(&mut *holder).await.unwrap();
+    archive(&running, false).await.unwrap_err();
+    assert_eq!((live(&database).await, status(&running).await.files), (1, 2));
+
+    append(&running, &database, 12, 45).await;
+    until("partitions", async || make(&running).await.is_ok()).await;
+    age(&database, 28).await;
+    let request = ApplyRetentionRequest { older_than_days: Some(28), dry_run: false };
+    admin(&running).apply_retention(request).await.unwrap_err();
+    assert_eq!((live(&database).await, status(&running).await.files), (1, 0));
+    holder.rollback().await.unwrap();
+    assert_eq!(admin(&running).apply_retention(request).await.unwrap().into_inner().live_events, 1);
+    assert_eq!((live(&database).await, content.files().len()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_of_a_day_that_retention_comes_past_meanwhile_stay() {
     let (database, running) = service().await;
     append(&running, &database, 3, 900).await;
@@ -172,7 +203,7 @@ async fn counts_of_a_day_that_retention_comes_past_meanwhile_stay() {
 async fn nothing_is_deleted_while_tables_of_old_events_are_there_whoever_may_read_them() {
     let (database, running) = service().await;
     let refused = async || {
-        let request = synap_proto::event::ApplyRetentionRequest::default();
+        let request = ApplyRetentionRequest::default();
         admin(&running).apply_retention(request).await.err().map(|status| status.code())
     };
     for (table, is_old) in [
