@@ -19,7 +19,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tracing::Instrument as _;
 
-use super::{Admin, DatabaseError, Engine, Lease, UpkeepError};
+use super::{Admin, DatabaseError, Engine, Lease, Segment, UpkeepError};
 use crate::domain::Week;
 
 /// Events copied in one transaction.
@@ -54,13 +54,14 @@ impl Admin {
         if engine.is_hypertable {
             return Ok(Vec::new());
         }
-        let weeks = self.missing_weeks(engine, ahead).await?;
+        let existing = self.segments(engine).await?;
+        let weeks = self.missing_weeks(&existing, ahead).await?;
         if weeks.is_empty() {
             return Ok(Vec::new());
         }
         let span = tracing::info_span!("db.partitions.make", count = weeks.len());
         let made = async {
-            self.prepare_next(lease, &weeks).await?;
+            self.prepare_next(lease, &existing, &weeks).await?;
             synap_failpoint::hit("partitions.prepared").await;
             let copied = self.copy_default(lease).await?;
             synap_failpoint::hit("partitions.copied").await;
@@ -71,8 +72,11 @@ impl Admin {
     }
 
     /// The weeks that need a partition, by the database's clock.
-    async fn missing_weeks(&self, engine: &Engine, ahead: u32) -> Result<Vec<Week>, UpkeepError> {
-        let existing = self.segments(engine).await?;
+    async fn missing_weeks(
+        &self,
+        existing: &[Segment],
+        ahead: u32,
+    ) -> Result<Vec<Week>, UpkeepError> {
         let now: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(self.pool()).await?;
         let this_week = Week::of(now);
         let (first, last) = (this_week.minus(WEEKS_BACK), this_week.plus(ahead));
@@ -96,8 +100,13 @@ impl Admin {
         Ok(weeks.into_iter().filter(is_free).collect())
     }
 
-    /// Step 1. The CHECK spares PostgreSQL from reading the table again when it changes places.
-    async fn prepare_next(&self, lease: &Lease, weeks: &[Week]) -> Result<(), UpkeepError> {
+    /// Step 1. The CHECKs spare PostgreSQL from reading the tables again when they change places.
+    async fn prepare_next(
+        &self,
+        lease: &Lease,
+        existing: &[Segment],
+        weeks: &[Week],
+    ) -> Result<(), UpkeepError> {
         let mut transaction = self.begin(lease).await?;
         run(&mut transaction, "DROP TABLE IF EXISTS event_store.events_next".to_owned()).await?;
         let like = "(LIKE event_store.events INCLUDING ALL";
@@ -125,7 +134,11 @@ impl Admin {
             }
         }
         for statement in [
-            format!("CREATE TABLE event_store.events_next_default {like})"),
+            format!(
+                "CREATE TABLE event_store.events_next_default {like}, CONSTRAINT events_next_range
+                 CHECK ({}))",
+                outside_of(existing, weeks)
+            ),
             "ALTER TABLE event_store.events_next ATTACH PARTITION event_store.events_next_default
              DEFAULT"
                 .to_owned(),
@@ -219,6 +232,7 @@ impl Admin {
                  DETACH PARTITION event_store.events_next_default",
                 "ALTER TABLE event_store.events
                  ATTACH PARTITION event_store.events_next_default DEFAULT",
+                "ALTER TABLE event_store.events_next_default DROP CONSTRAINT events_next_range",
                 "DROP TABLE event_store.events_next, event_store.events_default",
                 "ALTER TABLE event_store.events_next_default RENAME TO events_default",
             ]
@@ -244,6 +258,23 @@ impl Admin {
         .await?;
         Ok(rows)
     }
+}
+
+/// The condition that a time is in none of the partitions. Those that follow one another are one range:
+/// that DEFAULT is as it says is proved while appends wait.
+fn outside_of(existing: &[Segment], weeks: &[Week]) -> String {
+    let existing = existing.iter().map(|it| (it.begins_at, it.ends_at));
+    let weeks = weeks.iter().map(|it| (it.begins_at(), it.ends_at()));
+    let all: BTreeSet<_> = existing.chain(weeks).collect();
+    let mut ranges: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
+    for (begin, end) in all {
+        match ranges.last_mut() {
+            Some(last) if last.1 == begin => last.1 = end,
+            _ => ranges.push((begin, end)),
+        }
+    }
+    let outside = |(begin, end)| format!("(occurred_at < '{begin}' OR occurred_at >= '{end}')");
+    ranges.into_iter().map(outside).collect::<Vec<_>>().join(" AND ")
 }
 
 /// Runs a statement that takes no parameters: its names are made of numbers, here.
