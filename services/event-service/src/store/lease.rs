@@ -126,9 +126,7 @@ impl Admin {
             tracing::debug!(reason = %error, "the lease of the upkeep expires by itself");
         }
     }
-}
 
-impl Admin {
     /// Does work, and renews the lease meanwhile: no step of it need be short. Work without the lease
     /// is ended.
     pub(crate) async fn hold<T>(
