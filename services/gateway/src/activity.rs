@@ -5,15 +5,15 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _};
 use synap_proto::{
     field::{self, Violation},
-    gateway::{ListUserEventsRequest, WatchEventsRequest},
+    gateway::{GetDailyActivityRequest, ListUserEventsRequest, WatchEventsRequest},
     reason,
 };
 use synap_types::UserId;
 use tokio::sync::Semaphore;
 
 use crate::{
-    clients::{EventClient, EventPage, Happened, Watched},
-    domain::{PageEnd, PageTokens, events_question, page_size},
+    clients::{DayCount, EventClient, EventPage, Happened, Watched},
+    domain::{PageEnd, PageTokens, days_question, events_question, page_size},
     error::Error,
     list_notes::Page,
 };
@@ -57,6 +57,22 @@ impl ActivityApi {
         let last = items.last().filter(|_| more).map(Happened::page_end);
         let seal = |last: PageEnd| self.tokens.seal(user, question, &last.to_bytes());
         Ok(Page { next_page_token: last.map(seal).unwrap_or_default(), items })
+    }
+
+    /// A page of how much the user did on each day.
+    pub(crate) async fn days(
+        &self,
+        user: &UserId,
+        mut request: GetDailyActivityRequest,
+    ) -> Result<Page<DayCount>, Error> {
+        let question = days_question(&request);
+        let after: Option<Vec<u8>> = self.tokens.open(user, question, &request.page_token)?;
+        // event-service's own, which says where to go on and not for whom.
+        request.page_token = String::from_utf8(after.unwrap_or_default()).unwrap_or_default();
+        let (items, next) = self.event.daily_activity(user, request).await?;
+        let seal = |next: String| self.tokens.seal(user, question, next.as_bytes());
+        let next = Some(next).filter(|next| !next.is_empty());
+        Ok(Page { items, next_page_token: next.map(seal).unwrap_or_default() })
     }
 
     /// The user's events after a cursor, as they are stored.

@@ -23,6 +23,16 @@ pub(crate) struct Happened {
     pos: i64,
 }
 
+/// How often a thing happened on a day.
+#[derive(Debug)]
+pub(crate) struct DayCount {
+    /// As 2026-11-28.
+    pub(crate) date: String,
+    pub(crate) event_type: String,
+    pub(crate) entity_type: String,
+    pub(crate) count: i64,
+}
+
 /// Which of a user's events.
 #[derive(Debug)]
 pub(crate) struct EventPage {
@@ -78,12 +88,13 @@ impl EventClient {
         events.into_iter().map(read).collect()
     }
 
-    /// How much a user did on each day, as event-service has counted it.
+    /// How much a user did on each day, as event-service has counted it. It names the fields as our
+    /// caller does, and checks them. With the rows comes its own token for the next ones.
     pub(crate) async fn daily_activity(
         &self,
         user: &UserId,
         days: gateway::GetDailyActivityRequest,
-    ) -> Result<pb::GetDailyActivityResponse, Error> {
+    ) -> Result<(Vec<DayCount>, String), Error> {
         let answer = retry(|| async {
             let days = days.clone();
             let request = pb::GetDailyActivityRequest {
@@ -95,7 +106,14 @@ impl EventClient {
             };
             Ok::<_, RpcError>(self.stub.clone().get_daily_activity(request).await?.into_inner())
         });
-        Ok(answer.await?)
+        let answer = answer.await?;
+        let count = |day: pb::DailyActivity| DayCount {
+            date: day.date,
+            event_type: day.r#type,
+            entity_type: day.aggregate_type,
+            count: day.count,
+        };
+        Ok((answer.activities.into_iter().map(count).collect(), answer.next_page_token))
     }
 
     /// Follows what a user does after a cursor, or from now on.

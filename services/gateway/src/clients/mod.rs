@@ -9,7 +9,7 @@ mod event;
 use prost_types::Timestamp;
 use synap_proto::field;
 
-pub(crate) use activity::{EventPage, Happened, Watched};
+pub(crate) use activity::{DayCount, EventPage, Happened, Watched};
 pub(crate) use content::{BodyAhead, BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
     Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use synap_proto::{
     field::{self, Checked},
-    gateway::ListUserEventsRequest,
+    gateway::{GetDailyActivityRequest, ListUserEventsRequest},
 };
 use synap_types::Checksum;
 
@@ -19,6 +19,15 @@ pub(crate) fn events_question(request: &ListUserEventsRequest) -> Checked<Checks
         print.part(time.map(|time| time.to_rfc3339()).unwrap_or_default().as_bytes());
     }
     Ok(print.0.finish())
+}
+
+/// What the pages of one table of days have in common.
+pub(crate) fn days_question(request: &GetDailyActivityRequest) -> Checksum {
+    let mut print = Fingerprint::default();
+    print.part(b"activity.days");
+    print.part(request.start_date.as_bytes());
+    print.part(request.end_date.as_bytes());
+    print.0.finish()
 }
 
 /// Where a page of events in the order of time ended.

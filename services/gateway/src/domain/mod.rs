@@ -15,7 +15,7 @@ use synap_proto::field::{self, Checked, Violation};
 use synap_types::{Checksum, Hasher, MediaType};
 use uuid::Uuid;
 
-pub(crate) use activity::{PageEnd, events_question};
+pub(crate) use activity::{PageEnd, days_question, events_question};
 pub(crate) use content_check::{ContentCheck, HEAD_BYTES};
 pub(crate) use etag::{check_etag, etag};
 pub(crate) use file::FileDraft;

@@ -17,7 +17,7 @@ use synap_types::{Checksum, UserId};
 const VERSION: u8 = 1;
 const TAG_BYTES: usize = 32;
 /// No token of ours is longer; more is not even decoded.
-const MAX_TOKEN_BYTES: usize = 256;
+const MAX_TOKEN_BYTES: usize = 512;
 
 /// Gives and takes page tokens.
 #[derive(Clone)]
@@ -46,12 +46,12 @@ impl PageTokens {
     }
 
     /// The place that a token stands for; `None` for the empty token, the first page's.
-    pub(crate) fn open<const N: usize>(
+    pub(crate) fn open<Place: TryFrom<Vec<u8>>>(
         &self,
         user: &UserId,
         question: Checksum,
         token: &str,
-    ) -> Checked<Option<[u8; N]>> {
+    ) -> Checked<Option<Place>> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -64,12 +64,12 @@ impl PageTokens {
         })
     }
 
-    fn verified<const N: usize>(
+    fn verified<Place: TryFrom<Vec<u8>>>(
         &self,
         user: &UserId,
         question: Checksum,
         token: &str,
-    ) -> Option<[u8; N]> {
+    ) -> Option<Place> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -77,7 +77,7 @@ impl PageTokens {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
         let (tag, place) = rest.split_at_checked(TAG_BYTES)?;
         hmac::verify(&self.key, &signed(user, question, place), tag).ok()?;
-        place.try_into().ok()
+        place.to_vec().try_into().ok()
     }
 }
 
@@ -102,10 +102,13 @@ mod tests {
         let (ada, question) = (user("ada"), Checksum::of(b"list"));
         let token = tokens.seal(&ada, question, b"place");
         assert_eq!(tokens.open(&ada, question, &token), Ok(Some(*b"place")));
-        assert_eq!(tokens.open::<5>(&ada, question, ""), Ok(None));
+        assert_eq!(tokens.open::<[u8; 5]>(&ada, question, ""), Ok(None));
 
         let refused = |tokens: &PageTokens, user: &UserId, question, token: &str| {
-            assert_eq!(tokens.open::<5>(user, question, token).unwrap_err().field, "page_token");
+            assert_eq!(
+                tokens.open::<[u8; 5]>(user, question, token).unwrap_err().field,
+                "page_token"
+            );
         };
         refused(&tokens, &user("bob"), question, &token);
         refused(&tokens, &ada, Checksum::of(b"search"), &token);
@@ -116,7 +119,7 @@ mod tests {
             refused(&tokens, &ada, question, broken);
         }
         // A place of another length is another kind of token.
-        assert!(tokens.open::<4>(&ada, question, &token).is_err());
+        assert!(tokens.open::<[u8; 4]>(&ada, question, &token).is_err());
     }
 
     #[test]
@@ -128,7 +131,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             let token = URL_SAFE_NO_PAD.encode(changed);
-            assert!(tokens.open::<5>(&ada, question, &token).is_err(), "bit {bit}");
+            assert!(tokens.open::<[u8; 5]>(&ada, question, &token).is_err(), "bit {bit}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::gateway::{
-    DailyActivity, GetDailyActivityRequest, GetDailyActivityResponse, ListUserEventsRequest,
+    GetDailyActivityRequest, GetDailyActivityResponse, ListUserEventsRequest,
     ListUserEventsResponse, WatchEventsRequest, WatchEventsResponse,
     activity_service_server::ActivityService,
 };
@@ -40,17 +40,10 @@ impl ActivityService for Activities {
         request: Request<GetDailyActivityRequest>,
     ) -> Result<Response<GetDailyActivityResponse>, Status> {
         let user = caller(&request)?;
-        // It names the fields as the caller does, and checks them.
-        let answer = self.api.event.daily_activity(&user, request.into_inner()).await?;
-        let activities = answer.activities.into_iter().map(|day| DailyActivity {
-            date: day.date,
-            r#type: day.r#type,
-            entity_type: day.aggregate_type,
-            count: day.count,
-        });
+        let page = self.api.days(&user, request.into_inner()).await?;
         Ok(Response::new(GetDailyActivityResponse {
-            activities: activities.collect(),
-            next_page_token: answer.next_page_token,
+            activities: page.items.into_iter().map(Into::into).collect(),
+            next_page_token: page.next_page_token,
         }))
     }
 

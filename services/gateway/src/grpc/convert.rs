@@ -3,7 +3,7 @@
 use synap_proto::{field, gateway as pb};
 
 use crate::{
-    clients::{EntityEvent, Happened},
+    clients::{DayCount, EntityEvent, Happened},
     domain::{Entity, Note, StoredFile},
     list_notes::Page,
     saga::Written,
@@ -80,6 +80,12 @@ impl From<Happened> for pb::UserEvent {
             data: event.data,
             cursor,
         }
+    }
+}
+
+impl From<DayCount> for pb::DailyActivity {
+    fn from(DayCount { date, event_type, entity_type, count }: DayCount) -> Self {
+        Self { date, r#type: event_type, entity_type, count }
     }
 }
 

@@ -10,8 +10,9 @@ use prost::Message as _;
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use synap_proto::{
     gateway::{
-        CreateDownloadUrlRequest, GetNoteHistoryRequest, ListNoteRevisionsRequest,
-        ListNotesRequest, ListUserEventsRequest, Note, SearchNotesRequest,
+        CreateDownloadUrlRequest, GetDailyActivityRequest, GetNoteHistoryRequest,
+        ListNoteRevisionsRequest, ListNotesRequest, ListUserEventsRequest, Note,
+        SearchNotesRequest,
     },
     reason,
 };
@@ -204,6 +205,17 @@ impl Stranger<'_> {
         let status = mine.events(ListUserEventsRequest { page_token, ..page.clone() }).await;
         assert_field(&status.unwrap_err(), reason::INVALID_FIELD, "page_token");
         self.check_silent("ListUserEvents", &mine.events(page).await.unwrap());
+        let mut days = GetDailyActivityRequest {
+            start_date: "2026-01-01".to_owned(),
+            end_date: "2035-12-31".to_owned(),
+            page_size: 1,
+            page_token: String::new(),
+        };
+        days.page_token = theirs.days(days.clone()).await.unwrap().next_page_token;
+        let status = mine.days(days.clone()).await.unwrap_err();
+        assert_field(&status, reason::INVALID_FIELD, "page_token");
+        days.page_token.clear();
+        self.check_silent("GetDailyActivity", &mine.days(days).await.unwrap());
         // Mine are after it, or nothing is; a message without an event says that all was looked at.
         let mut watch = mine.watch(&of_theirs.events[9].cursor).await.unwrap();
         let theirs: BTreeSet<_> = ids_of(&self.owner.notes).collect();
