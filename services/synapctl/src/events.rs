@@ -152,7 +152,7 @@ async fn retention(mut client: Client, age: &AgeArgs) -> Result<Exit, RpcError> 
     let answer = client.apply_retention(request).await?.into_inner();
     println!(
         "before {}: {} {} files with {} events, {} partitions; {} events in partitions and DEFAULT",
-        time(answer.before_time),
+        time(answer.before_time).unwrap_or_default(),
         if age.dry_run { "would delete" } else { "deleted" },
         answer.files,
         answer.archived_events,
@@ -188,15 +188,20 @@ async fn status(mut client: Client) -> Result<Exit, RpcError> {
         "{} files, {} events in {} bytes, which took {} in the database",
         status.files, status.events, status.bytes, status.table_bytes
     );
-    println!("from {} to {}", time(status.oldest_time), time(status.newest_time));
+    if let (Some(oldest), Some(newest)) = (time(status.oldest_time), time(status.newest_time)) {
+        println!("from {oldest} to {newest}");
+    }
     println!("{} blobs wait to be deleted for good", status.discarded);
-    println!("events before {} are deleted", time(status.deleted_before_time));
+    match time(status.deleted_before_time) {
+        Some(time) => println!("events before {time} are deleted"),
+        None => println!("no events are deleted"),
+    }
     Ok(Exit::Well)
 }
 
-fn time(value: Option<prost_types::Timestamp>) -> String {
-    field::time("time", value)
-        .map_or_else(|_| "-".to_owned(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
+fn time(value: Option<prost_types::Timestamp>) -> Option<String> {
+    let time = field::time("time", value).ok()?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 async fn compare(mut client: Client, args: &RollupsArgs) -> Result<Exit, RpcError> {
