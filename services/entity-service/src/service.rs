@@ -44,6 +44,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0017_inline_documents.sql",
         "0018_search_few_vectors.sql",
         "0019_documents_ahead.sql",
+        "0020_file_checks.sql",
     )
 });
 
