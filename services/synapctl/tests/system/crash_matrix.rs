@@ -25,7 +25,7 @@ enum Moment {
 enum Work {
     /// New notes and small files.
     Creations,
-    /// Each of more than one part; on S3.
+    /// One of more than one part, beside a small one; on S3.
     LargeFiles,
     /// Of everything that can be done to what is there.
     Edits,
@@ -67,8 +67,9 @@ impl Work {
             Self::Edits => vec![Rewrite, Retitle, Delete, DeleteFile, Undelete, Rewrite],
             Self::Purges => vec![],
         };
-        let size = if self == Self::LargeFiles { 9 * 1024 * 1024 } else { 1000 };
-        let call = |(n, act)| Call::new(n, act, size);
+        let large = self == Self::LargeFiles;
+        let size = |n| if large && n == 0 { 9 * 1024 * 1024 } else { 1000 };
+        let call = |(n, act)| Call::new(n, act, size(n));
         (0..).zip(acts).map(call).collect()
     }
 }

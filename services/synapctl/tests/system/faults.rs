@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::{
     System,
     files::{metadata, pdf},
+    full_size,
 };
 use futures::{StreamExt as _, stream};
 use synap_proto::reason;
@@ -13,7 +14,6 @@ use synap_testkit::{faults::Faults, s3::S3Server};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-const UPLOADS: u64 = 2000;
 const AT_ONCE: usize = 16;
 const PERCENT: u64 = 20;
 
@@ -43,6 +43,7 @@ fn assert_clean(status: &Status) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_between() {
+    let uploads = full_size(400, 2000);
     let server = S3Server::start().await.unwrap();
     let faults = Faults::before(&server).await.unwrap();
     let mut system = System::new().await;
@@ -55,14 +56,14 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
     let ada = system.client("ada");
 
     faults.mixed(PERCENT, 7);
-    let uploads = stream::iter(0..UPLOADS).map(|n| {
+    let calls = stream::iter(0..uploads).map(|n| {
         let ada = ada.clone();
         async move {
             let body = pdf(n, size(n));
             (n, ada.upload(metadata("application/pdf", ""), &body).await)
         }
     });
-    let outcomes: Vec<_> = uploads.buffer_unordered(AT_ONCE).collect().await;
+    let outcomes: Vec<_> = calls.buffer_unordered(AT_ONCE).collect().await;
     faults.none();
     let (calls, injected) = (faults.calls().len(), faults.injected());
 
@@ -78,11 +79,15 @@ async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_b
         }
     }
     println!(
-        "{} of {UPLOADS} acknowledged; {injected} of {calls} calls to the store failed",
+        "{} of {uploads} acknowledged; {injected} of {calls} calls to the store failed",
         acknowledged.len()
     );
-    assert!(injected * 10 > UPLOADS, "{injected} faults are too few");
-    assert!(acknowledged.len() > 1000, "only {} were acknowledged", acknowledged.len());
+    assert!(injected * 10 > uploads, "{injected} faults are too few");
+    assert!(
+        acknowledged.len() as u64 > uploads / 2,
+        "only {} were acknowledged",
+        acknowledged.len()
+    );
 
     // What could not be deleted while the store failed is deleted now.
     system.retry_deletions().await;

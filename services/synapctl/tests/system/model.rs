@@ -18,13 +18,12 @@ use self::{
     change::{Change, FOREIGN, WORDS, masked, tags},
 };
 use crate::support::{
-    Client, System, eventually,
+    Client, System, eventually, full_size,
     refusal::{assert_etag, assert_field, assert_status},
 };
 
-/// Together 10,000 steps.
+/// Together 10,000 steps at full size.
 const USERS: usize = 20;
-const STEPS: usize = 500;
 
 /// One user, and what the system must know of them.
 struct User {
@@ -51,6 +50,7 @@ async fn the_api_never_disagrees_with_a_plain_model() {
     let given = std::env::var("SYNAP_TEST_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("SYNAP_TEST_SEED={seed}");
+    let steps = full_size(150, 500);
     let mut rng = Rng::with_seed(seed);
 
     let mut system = System::new().await;
@@ -61,7 +61,7 @@ async fn the_api_never_disagrees_with_a_plain_model() {
         let (book, asked, doing) = (Book::default(), Vec::new(), String::new());
         tokio::spawn(async move {
             let mut user = User { client, rng, book, asked, step: 0, doing };
-            for step in 1..=STEPS {
+            for step in 1..=steps {
                 user.step = step;
                 user.act().await;
             }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::support::{Client, Name, System, eventually, refusal::assert_status};
+use crate::support::{Client, Name, System, eventually, full_size, refusal::assert_status};
 use futures::{StreamExt as _, future::join_all, stream};
 use synap_proto::{
     entity::{
@@ -21,7 +21,6 @@ use synap_proto::{
 use tonic::Code;
 
 const WRITERS: usize = 50;
-const CHANGES: usize = 100;
 /// Writes that are acknowledged in each phase at least.
 const WRITES_A_PHASE: usize = 5;
 
@@ -127,7 +126,7 @@ async fn write_on(client: Client, writer: usize, acknowledged: &Acknowledged) {
 /// that phase puts it: what an earlier phase has begun must not come true any more.
 async fn change_on(system: &System, acknowledged: &Acknowledged) {
     let way = WAY.iter().cycle();
-    for (&phase, &next) in way.clone().zip(way.skip(1)).take(CHANGES) {
+    for (&phase, &next) in way.clone().zip(way.skip(1)).take(full_size(24, 100)) {
         let before = bodies(system).await;
         let enough = acknowledged.count.load(Ordering::Relaxed) + WRITES_A_PHASE;
         eventually("writes in every phase", || async {
@@ -148,7 +147,7 @@ async fn change_on(system: &System, acknowledged: &Acknowledged) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_writers_lose_nothing_while_the_phase_changes_a_hundred_times() {
+async fn fifty_writers_lose_nothing_while_the_phase_changes_again_and_again() {
     let system = System::start().await;
     let acknowledged = Acknowledged::default();
     let client = |writer: usize| system.client(&format!("user-{writer}"));

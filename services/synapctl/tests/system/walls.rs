@@ -1,4 +1,4 @@
-//! Two users with 500 notes each: whatever one calls with what is the other's, nothing of it can be
+//! Two users with hundreds of notes each: whatever one calls with what is the other's, nothing of it can be
 //! told from what does not exist, and nothing of it changes.
 
 mod owner;
@@ -19,7 +19,7 @@ use synap_proto::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use self::owner::{AT_ONCE, NOTES, Owner, Seen, all, ids_of, pdf_upload};
+use self::owner::{AT_ONCE, Owner, Seen, all, ids_of, pdf_upload};
 use crate::support::{
     System,
     files::put,
@@ -128,7 +128,8 @@ impl Stranger<'_> {
             assert_etag(&refused.unwrap_err(), &mine.etag);
         };
         // The first has been changed since, the last is deleted.
-        let notes = self.me.notes.iter().zip(&self.owner.notes).take(NOTES - 1).skip(1);
+        let notes = self.me.notes.iter().zip(&self.owner.notes);
+        let notes = notes.take(self.me.notes.len() - 1).skip(1);
         stream::iter(notes.enumerate())
             .map(refused)
             .buffer_unordered(AT_ONCE)
@@ -153,7 +154,7 @@ impl Stranger<'_> {
         list.page_token = theirs.list(list.clone()).await.unwrap().next_page_token;
         refused("ListNotes", mine.list(list).await.unwrap_err());
         let all = mine.list_all(Owner::list()).await.unwrap();
-        assert_eq!(all.len(), NOTES);
+        assert_eq!(all.len(), self.me.notes.len());
         self.check_silent("ListNotes", &all);
 
         let query = "note".to_owned();
@@ -230,7 +231,9 @@ impl Stranger<'_> {
     async fn with_request_ids(&self) {
         let client = &self.me.client;
         let ids = &self.owner.request_ids;
-        let fresh = all(stream::iter(&ids[..300]).map(|id| async {
+        // Three fifths of them for new notes, a tenth for each of the other things.
+        let (create, rest) = ids.split_at(ids.len() / 5 * 3);
+        let fresh = all(stream::iter(create).map(|id| async {
             let (note, _) = client.create("mine", id).await?;
             Ok(note)
         }))
@@ -240,7 +243,8 @@ impl Stranger<'_> {
         assert!(ids_of(&fresh).all(|id| !theirs.contains(id)));
         assert!(fresh.iter().all(|note| note.user_id == self.me.name));
         // The same notes are changed, deleted and undeleted, each under an id of its own.
-        let [update, delete, undelete] = [300..350, 350..400, 400..450].map(|range| &ids[range]);
+        let mut tenths = rest.chunks(ids.len() / 10);
+        let [update, delete, undelete, upload] = [(); 4].map(|()| tenths.next().unwrap());
         let edited = all(stream::iter(fresh.iter().zip(update).zip(delete).zip(undelete)).map(
             async |(((note, update), delete), undelete)| {
                 let change = Note { content: "mine still".to_owned(), ..seen(note) };
@@ -254,7 +258,7 @@ impl Stranger<'_> {
         .await;
         self.check_silent("UndeleteNote", &edited);
 
-        let files = all(stream::iter(ids[450..].chunks(2)).map(async |pair| {
+        let files = all(stream::iter(upload.chunks(2)).map(async |pair| {
             let (metadata, body) = pdf_upload(&pair[0], "mine");
             let (file, _) = client.upload(metadata, &body).await?;
             let (gone, _) = client.delete_file(&file.id, &file.etag, &pair[1]).await?;

@@ -37,6 +37,11 @@ pub const SECRET: &str = "the secret of a test, and of nobody else";
 /// What must happen soon; the limit only decides how long a failing test takes.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// How many of something a test makes: few, or, with `SYNAP_TEST_FULL=1`, as many as show the most.
+pub fn full_size<T>(few: T, full: T) -> T {
+    if std::env::var_os("SYNAP_TEST_FULL").is_some() { full } else { few }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Name {
     Content,

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::support::{
     Client, Name, System, eventually,
     files::{metadata, pdf},
+    full_size,
 };
 
-pub const NOTES: usize = 500;
 /// Calls of one user at once: fewer than the gateway allows.
 pub const AT_ONCE: usize = 48;
 
@@ -64,8 +64,9 @@ impl Owner {
     pub async fn settle(system: &System, name: &'static str, axis: usize) -> Self {
         let client = system.client(name);
         let secret = format!("secretof{name}");
+        let notes = full_size(100, 500);
         let request_ids: Vec<_> =
-            (0..NOTES).map(|n| Uuid::from_u128(((axis << 32) + n) as u128).to_string()).collect();
+            (0..notes).map(|n| Uuid::from_u128(((axis << 32) + n) as u128).to_string()).collect();
         let notes = all(stream::iter(&request_ids).map(|request_id| {
             let request = CreateNoteRequest {
                 content: format!("a note with {secret} in it"),
@@ -77,7 +78,7 @@ impl Owner {
             async { Ok(client.send(client.request(request)).await?.0) }
         }))
         .await;
-        let (deleted, _) = client.delete(&notes[NOTES - 1].id, "", "").await.unwrap();
+        let (deleted, _) = client.delete(&notes.last().unwrap().id, "", "").await.unwrap();
         client.rewrite(&notes[0].id, &format!("{secret} again")).await.unwrap();
         let (metadata, body) = pdf_upload("", &secret);
         let (file, _) = client.upload(metadata, &body).await.unwrap();
