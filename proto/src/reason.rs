@@ -35,6 +35,8 @@ pub const UPLOAD_INCOMPLETE: &str = "UPLOAD_INCOMPLETE";
 pub const UPLOAD_COMPLETE: &str = "UPLOAD_COMPLETE";
 /// The event id was used for an event with another body.
 pub const EVENT_ID_REUSED: &str = "EVENT_ID_REUSED";
+/// A prepared append was not confirmed in time, or given up; nothing was stored.
+pub const APPEND_UNCONFIRMED: &str = "APPEND_UNCONFIRMED";
 /// The cursor is from a store that is ahead of this one: this one was restored from an older copy.
 pub const CURSOR_AHEAD: &str = "CURSOR_AHEAD";
 /// The cursor is from another store.

@@ -28,6 +28,11 @@ pub(crate) const MAX_DATA_BYTES: usize = 64 * 1024;
 /// Bytes of an event's metadata at most.
 pub(crate) const MAX_METADATA_BYTES: usize = 8 * 1024;
 
+/// A small append has no more events, and no more bytes of data and metadata: what others may have to
+/// wait for, and a group of which fits into memory.
+pub(crate) const SMALL_EVENTS: usize = 16;
+pub(crate) const SMALL_BYTES: usize = 64 * 1024;
+
 /// The aggregate whose events form one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct StreamId {
@@ -84,10 +89,11 @@ impl StreamAppend {
         i64::try_from(self.events.len()).unwrap_or(i64::MAX)
     }
 
-    /// The bytes of data and metadata.
-    pub(crate) fn json_bytes(&self) -> usize {
+    /// Whether it is within [`SMALL_EVENTS`] and [`SMALL_BYTES`].
+    pub(crate) fn is_small(&self) -> bool {
         let bytes = |event: &NewEvent| event.data.as_str().len() + event.metadata.as_str().len();
-        self.events.iter().map(bytes).sum()
+        self.events.len() <= SMALL_EVENTS
+            && self.events.iter().map(bytes).sum::<usize>() <= SMALL_BYTES
     }
 }
 

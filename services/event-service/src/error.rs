@@ -104,7 +104,12 @@ impl From<AppendError> for Failure {
                     .with("aggregate_type", stream.aggregate_type.as_str())
                     .with("aggregate_id", stream.aggregate_id.to_string())
             }
-            AppendError::Unsettled | AppendError::Rejected(Rejected::QueueFull) => {
+            AppendError::Unconfirmed => {
+                RpcError::new(Code::Aborted, reason::APPEND_UNCONFIRMED, message)
+            }
+            AppendError::Unsettled
+            | AppendError::NoPlace
+            | AppendError::Rejected(Rejected::QueueFull) => {
                 RpcError::new(Code::ResourceExhausted, reason::OVERLOADED, message)
                     .retry_after(Duration::from_millis(500))
             }

@@ -6,20 +6,23 @@ mod capabilities;
 mod convert;
 mod legacy;
 
+use std::time::Duration;
+
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::event::{
     AppendEventsRequest, AppendEventsResponse, CountEventsRequest, CountEventsResponse,
     DeleteConsumerRequest, DeleteConsumerResponse, GetCapabilitiesRequest, GetCapabilitiesResponse,
     GetDailyActivityRequest, GetDailyActivityResponse, GetStreamVersionRequest,
-    GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, ReadByTypeRequest,
-    ReadByTypeResponse, ReadCorrelatedRequest, ReadCorrelatedResponse, ReadStreamRequest,
-    ReadStreamResponse, ReadUserEventsRequest, ReadUserEventsResponse, SaveCheckpointRequest,
-    SaveCheckpointResponse, SubscribeRequest, SubscribeResponse,
-    event_service_server::EventService,
+    GetStreamVersionResponse, ListConsumersRequest, ListConsumersResponse, PrepareAppendRequest,
+    PrepareAppendResponse, ReadByTypeRequest, ReadByTypeResponse, ReadCorrelatedRequest,
+    ReadCorrelatedResponse, ReadStreamRequest, ReadStreamResponse, ReadUserEventsRequest,
+    ReadUserEventsResponse, SaveCheckpointRequest, SaveCheckpointResponse, SubscribeRequest,
+    SubscribeResponse, event_service_server::EventService, prepare_append_request::Step,
 };
 use synap_proto::field;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response};
+use tonic::{Request, Response, Streaming};
 
 pub(crate) use admin::EventAdminApi;
 
@@ -37,6 +40,9 @@ pub(crate) const LONG_CALLS: &[&str] = &[
     "/synap.event.v1.EventAdminService/ArchiveEvents",
     "/synap.event.v1.EventAdminService/ApplyRetention",
 ];
+
+/// How long a call that prepares an append may be without saying which.
+const FIRST_MESSAGE: Duration = Duration::from_secs(1);
 
 pub(crate) struct EventApi {
     store: Store,
@@ -81,6 +87,25 @@ impl EventService for EventApi {
         synap_failpoint::hit("append.effect").await;
         let results = appended.into_iter().map(Into::into).collect();
         Ok(AppendEventsResponse { results }.into())
+    }
+
+    async fn prepare_append(
+        &self,
+        request: Request<Streaming<PrepareAppendRequest>>,
+    ) -> Answer<PrepareAppendResponse> {
+        let mut messages = request.into_inner();
+        // A call that says nothing holds no place, and does not stay either.
+        let first = timeout(FIRST_MESSAGE, messages.message()).await;
+        let append = convert::to_prepare(first.unwrap_or(Ok(None))?).map_err(Failure::from)?;
+        let confirmed = async move {
+            synap_failpoint::hit("prepare.effect").await;
+            let told = messages.message().await;
+            synap_failpoint::hit("append.before").await;
+            matches!(told, Ok(Some(PrepareAppendRequest { step: Some(Step::Commit(())) })))
+        };
+        let appended = self.store.append_if(append, confirmed).await.map_err(Failure::from)?;
+        synap_failpoint::hit("append.effect").await;
+        Ok(PrepareAppendResponse { result: Some(appended.into()) }.into())
     }
 
     type ReadStreamStream = Streamed<ReadStreamResponse>;

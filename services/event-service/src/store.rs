@@ -45,7 +45,7 @@ use crate::{
     domain::{Appended, EventType, Expected, StreamId},
     legacy::DualWrite,
 };
-use append::Job;
+use append::{Job, Places, UNCONFIRMED_AFTER};
 use cluster::Cluster;
 use feed::Tailer;
 
@@ -64,6 +64,7 @@ pub(crate) struct Store {
     database: Database,
     tailer: Arc<Tailer>,
     group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
+    places: Places,
     archive: Archive,
 }
 
@@ -76,6 +77,7 @@ impl Store {
         dual_write: DualWrite,
     ) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
+        let places = Places::of(&pool);
         let database = Database { pool, cluster: Arc::default(), dual_write };
         let tailer = Tailer::new(database.clone());
         let runner = database.clone();
@@ -87,7 +89,7 @@ impl Store {
                 async move { database.append_batch(jobs, &kept).await }
             },
         );
-        Self { database, tailer, group: Arc::new(group), archive }
+        Self { database, tailer, group: Arc::new(group), places, archive }
     }
 }
 
@@ -196,6 +198,14 @@ pub(crate) enum AppendError {
     /// Others were in the way each time.
     #[error("other appends were in the way each time")]
     Unsettled,
+    /// As many prepared appends are open as may be.
+    #[error("no room for another prepared append; append without preparing")]
+    NoPlace,
+    /// It was prepared, and its caller did not say in time that it may be stored.
+    #[error(
+        "the append was prepared and not confirmed within {UNCONFIRMED_AFTER:?}; nothing was stored"
+    )]
+    Unconfirmed,
     /// The commit did not come in time.
     #[error("the append was not committed in time")]
     TimedOut,

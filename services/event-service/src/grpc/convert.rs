@@ -11,7 +11,7 @@ use synap_proto::{
 
 use crate::domain::{EventType, MAX_TYPES, StoredEvent, StreamId};
 
-pub(super) use append::appends;
+pub(super) use append::{appends, to_prepare};
 pub(super) use feed::{by_type, checkpoint, consumer, message, progress, subscribing};
 pub(super) use read::{correlated, counting, stream, timeline};
 

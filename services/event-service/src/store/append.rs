@@ -1,5 +1,7 @@
-//! Appends: grouped where they are small, alone where they are large or of several streams.
+//! Appends: grouped where they are small, alone where they are large or of several streams, prepared
+//! where the caller does not know yet whether they may happen.
 
+mod prepared;
 mod statement;
 
 use std::sync::{
@@ -13,12 +15,8 @@ use tracing::Instrument as _;
 
 use super::{AppendError, Database, DatabaseError, Store, patience};
 use crate::domain::{Appended, StreamAppend};
+pub(super) use prepared::{Places, UNCONFIRMED_AFTER};
 use statement::{attempt, together};
-
-/// An append goes into a group up to this size; more would keep the others of the group waiting,
-/// and a group of such fits into memory.
-const GROUPED_EVENTS: usize = 16;
-const GROUPED_BYTES: usize = 64 * 1024;
 
 /// Tries of one append, when others are in the way or a connection is lost.
 const TRIES: u32 = 4;
@@ -46,8 +44,7 @@ impl Store {
     ) -> Result<Vec<Appended>, AppendError> {
         let span = tracing::info_span!("db.event.append", count = appends.len());
         if let [only] = &appends[..]
-            && only.events.len() <= GROUPED_EVENTS
-            && only.json_bytes() <= GROUPED_BYTES
+            && only.is_small()
             && let Some(only) = appends.pop()
         {
             let appended = self.append_grouped(only).instrument(span).await?;

@@ -19,6 +19,7 @@ mod operation;
 mod order;
 mod outage;
 mod partitions;
+mod prepared;
 mod read;
 mod restore;
 mod rollups;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use chrono::{DateTime, Datelike as _, SubsecRound as _, Utc};
 use synap_proto::{
     event::{
-        AppendEventsRequest, ExpectedVersion, NewEvent as NewEventMessage,
+        AppendEventsRequest, ExpectedVersion, NewEvent as NewEventMessage, PrepareAppendRequest,
         StreamAppend as StreamAppendMessage, StreamAppendResult, expected_version::Expectation,
+        prepare_append_request::Step,
     },
     field::{self, Checked, Violation},
 };
@@ -14,7 +15,7 @@ use synap_proto::{
 use super::stream_id;
 use crate::domain::{
     Appended, EventType, Expected, JsonObject, MAX_DATA_BYTES, MAX_EVENTS, MAX_METADATA_BYTES,
-    MAX_STREAMS, NewEvent, Source, StreamAppend,
+    MAX_STREAMS, NewEvent, SMALL_BYTES, SMALL_EVENTS, Source, StreamAppend,
 };
 
 pub(in crate::grpc) fn appends(request: AppendEventsRequest) -> Checked<Vec<StreamAppend>> {
@@ -27,6 +28,19 @@ pub(in crate::grpc) fn appends(request: AppendEventsRequest) -> Checked<Vec<Stre
         .collect::<Checked<_>>()?;
     each_once(&appends)?;
     Ok(appends)
+}
+
+/// The append that is to be prepared.
+pub(in crate::grpc) fn to_prepare(first: Option<PrepareAppendRequest>) -> Checked<StreamAppend> {
+    let step = first.and_then(|message| message.step);
+    let Some(Step::Append(request)) = step else {
+        return Err(Violation::new("append", "is required, in the first message and soon"));
+    };
+    let mut appends = appends(request).map_err(|why| why.within("append"))?;
+    appends.pop().filter(|only| appends.is_empty() && only.is_small()).ok_or_else(|| {
+        let limits = format!("{SMALL_EVENTS} events and {SMALL_BYTES} bytes of JSON");
+        Violation::new("append.appends", format!("must be one stream's, {limits} at most"))
+    })
 }
 
 /// A stream twice would have two answers to what its version was; an event twice, two places.
