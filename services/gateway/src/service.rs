@@ -11,7 +11,7 @@ use synap_rpc::{ByteBudget, CallerLimits, Callers, Channel, Rate, RpcError, Serv
 use synap_types::SystemIds;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     activity::ActivityApi,
@@ -88,6 +88,7 @@ impl Service {
             finisher,
             ids: Arc::new(SystemIds),
             append_timeout: Duration::from_millis(config.append_timeout_ms),
+            under_way: TaskTracker::new(),
         };
         let files = FileApi {
             saga: saga.clone(),

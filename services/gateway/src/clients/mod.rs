@@ -15,7 +15,7 @@ pub(crate) use entity::{
     Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,
     OperationId, Purgeable, Update, What, Words,
 };
-pub(crate) use event::{EntityEvent, EventClient};
+pub(crate) use event::{EntityEvent, EventAhead, EventClient};
 
 use crate::error::Error;
 

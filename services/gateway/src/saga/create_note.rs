@@ -7,13 +7,18 @@ use uuid::Uuid;
 
 use super::{Saga, Write, Written, note_body::reference};
 use crate::{
-    clients::{Attempt, BodyAhead, Change, Creation, Intent, Kind, OperationId, What, Words},
+    clients::{
+        Attempt, BodyAhead, Change, Creation, EntityEvent, Intent, Kind, OperationId, What, Words,
+    },
     domain::{Body, NoteDraft},
     error::Error,
 };
 
 /// Bytes of a body whose search document is made ahead: entity-service takes no more.
 const MAX_AHEAD_BYTES: usize = 16 * 1024;
+
+const NOTE: &str = "note";
+const CREATED: &str = "entity.created";
 
 struct CreateNote {
     draft: NoteDraft,
@@ -30,7 +35,7 @@ impl Saga {
         let intent = Intent {
             operation: OperationId { user, request },
             fingerprint: draft.fingerprint(),
-            entity_type: "note".to_owned(),
+            entity_type: NOTE.to_owned(),
             kind: Kind::Create { extension: "md" },
             lease: None,
             draft: None,
@@ -49,6 +54,20 @@ fn words(draft: &NoteDraft) -> Option<Words> {
     })
 }
 
+/// References and deltas; whoever wants the body reads it.
+fn event_data(draft: &NoteDraft, attempt: &Attempt) -> String {
+    let data = json!({
+        "entityType": NOTE,
+        "title": draft.title,
+        "tags": draft.tags,
+        "file": reference(attempt, &draft.content),
+        "inputType": draft.input_type.name(),
+        "audioUrl": draft.audio_url.as_ref().map(Url::as_str),
+        "autoEnrich": draft.auto_enrich,
+    });
+    data.to_string()
+}
+
 impl Write for CreateNote {
     async fn prepare(
         &mut self,
@@ -58,16 +77,6 @@ impl Write for CreateNote {
     ) -> Result<Change, Error> {
         let draft = &self.draft;
         let placed = saga.place(attempt, &draft.content, ahead).await?;
-        // References and deltas; whoever wants the body reads it.
-        let data = json!({
-            "entityType": "note",
-            "title": draft.title,
-            "tags": draft.tags,
-            "file": reference(placed.file.as_ref()),
-            "inputType": draft.input_type.name(),
-            "audioUrl": draft.audio_url.as_ref().map(Url::as_str),
-            "autoEnrich": draft.auto_enrich,
-        });
         let creation = Creation {
             title: draft.title.clone(),
             preview: draft.preview.clone(),
@@ -78,8 +87,22 @@ impl Write for CreateNote {
         };
         Ok(Change {
             what: What::Create(Box::new(creation)),
-            event_type: "entity.created",
-            event_data: data.to_string(),
+            event_type: CREATED,
+            event_data: event_data(draft, attempt),
+        })
+    }
+
+    fn event(&self, attempt: &Attempt) -> Option<EntityEvent> {
+        Some(EntityEvent {
+            event_id: attempt.event_id,
+            user_id: attempt.operation.user.to_string(),
+            entity_type: NOTE.to_owned(),
+            entity_id: attempt.entity_id,
+            version: 1,
+            event_type: CREATED.to_owned(),
+            occurred_at: attempt.occurred_at,
+            data: event_data(&self.draft, attempt),
+            adopts: false,
         })
     }
 

@@ -9,7 +9,9 @@
 //!    way while step 1 is; only its end, which makes it visible, waits for step 1.
 //! 3. **Commit** (entity-service): one transaction makes the write true, unless the attempt was
 //!    taken over.
-//! 4. **Append** (event-service): the event, idempotent by its id.
+//! 4. **Append** (event-service): the event, idempotent by its id. Where few writes are under way that
+//!    of a new note is done while steps 2 and 3 are; only its commit, which makes it visible, waits for
+//!    step 3.
 //! 5. **Finish** (entity-service): the operation is done; later, and many at once.
 //!
 //! The caller is answered after step 4. If the event store does not answer in time, the answer is
@@ -29,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use synap_rpc::deadline;
 use synap_types::IdGenerator;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 pub(crate) use bodiless::Target;
@@ -39,7 +42,7 @@ pub(crate) use repair_note::BadBlob;
 use crate::{
     clients::{
         Attempt, Begun, BodyAhead, Change, Committed, ContentClient, EntityClient, EntityEvent,
-        EventClient, Intent, OperationId, What,
+        EventAhead, EventClient, Intent, OperationId, What,
     },
     domain::{Body, Entity},
     error::Error,
@@ -49,6 +52,9 @@ use crate::{
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// Time for giving up an attempt, after the request's own deadline if need be.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(2);
+/// An event is appended ahead while no more attempts than this are under way: it takes a commit of its
+/// own, and many are better off with one that they share.
+const FEW: usize = 2;
 /// How often somebody else's attempt is asked about, at first and at most.
 const FIRST_POLL: Duration = Duration::from_millis(10);
 const LAST_POLL: Duration = Duration::from_millis(250);
@@ -62,6 +68,8 @@ pub(crate) struct Saga {
     pub(crate) finisher: Finisher,
     pub(crate) ids: Arc<dyn IdGenerator>,
     pub(crate) append_timeout: Duration,
+    /// A token for each attempt.
+    pub(crate) under_way: TaskTracker,
 }
 
 /// What one kind of write does between its begin and its pivot.
@@ -78,6 +86,12 @@ trait Write: Send {
     /// A body that may be on its way while step 1 is: a first attempt finds it in `ahead`, unless it
     /// is too large. Others send theirs in `prepare`.
     fn body(&self) -> Option<&Body> {
+        None
+    }
+
+    /// The event that the pivot will ask for, where that is known as soon as step 1 is done: it may be
+    /// on its way while steps 2 and 3 are.
+    fn event(&self, _: &Attempt) -> Option<EntityEvent> {
         None
     }
 }
@@ -144,6 +158,12 @@ impl Saga {
         write: &mut impl Write,
         ahead: Option<BodyAhead>,
     ) -> Result<Written, Error> {
+        let _under_way = self.under_way.token();
+        // 4 Append, all of it but its commit
+        let few = self.under_way.len() <= FEW;
+        let event_ahead = write.event(attempt).filter(|_| few);
+        let event_ahead = event_ahead.and_then(|event| self.event.send_ahead(event));
+
         // 2 Put
         let change = write.prepare(self, attempt, ahead).await?;
 
@@ -155,7 +175,7 @@ impl Saga {
             return Ok(Written { entity, event_pending: false, replayed: false });
         }
 
-        // 4 Append, 5 Finish
+        // 4 Append, or the end of it; 5 Finish
         let event = EntityEvent {
             event_id: attempt.event_id,
             user_id: entity.user_id.clone(),
@@ -167,14 +187,14 @@ impl Saga {
             data: change.event_data,
             adopts,
         };
-        let event_pending = self.roll_forward(&attempt.operation, &event).await;
+        let event_pending = self.roll_forward(&attempt.operation, &event, event_ahead).await;
         Ok(Written { entity, event_pending, replayed: false })
     }
 
     /// The answer of a write that has happened before; its event is appended if it may be missing.
     async fn replay(&self, operation: &OperationId, committed: Committed) -> Written {
         let event_pending = match &committed.pending_event {
-            Some(event) => self.roll_forward(operation, event).await,
+            Some(event) => self.roll_forward(operation, event, None).await,
             None => false,
         };
         Written { entity: committed.entity, event_pending, replayed: true }
@@ -182,11 +202,16 @@ impl Saga {
 
     /// Steps 4 and 5. Returns whether the event is still pending: after the pivot nothing is an
     /// error any more.
-    async fn roll_forward(&self, operation: &OperationId, event: &EntityEvent) -> bool {
+    async fn roll_forward(
+        &self,
+        operation: &OperationId,
+        event: &EntityEvent,
+        ahead: Option<EventAhead>,
+    ) -> bool {
         synap_failpoint::hit("gateway.append.before").await;
         let left = deadline::remaining().map(|left| left.saturating_sub(ANSWER_MARGIN));
         let limit = left.map_or(self.append_timeout, |left| left.min(self.append_timeout));
-        let appended = deadline::within(limit, self.append_in_order(event)).await;
+        let appended = deadline::within(limit, self.append_in_order(event, ahead)).await;
         synap_failpoint::hit("gateway.append.after").await;
         match appended {
             Ok(Ok(())) => {
@@ -204,9 +229,18 @@ impl Saga {
         }
     }
 
-    /// Step 4. The event of the version before may still be on its way: its writer came to the pivot
-    /// first, and not yet here.
-    async fn append_in_order(&self, event: &EntityEvent) -> Result<(), Error> {
+    /// Step 4, or only its end where it is on its way. The event of the version before may still be on
+    /// its way, too: its writer came to the pivot first, and not yet here.
+    async fn append_in_order(
+        &self,
+        event: &EntityEvent,
+        ahead: Option<EventAhead>,
+    ) -> Result<(), Error> {
+        if let Some(ahead) = ahead
+            && ahead.commit(event).await
+        {
+            return Ok(());
+        }
         let mut poll = FIRST_POLL;
         loop {
             let error = match self.event.append(event).await {

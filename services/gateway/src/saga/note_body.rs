@@ -49,9 +49,15 @@ impl Saga {
     }
 }
 
-/// What an event says of a body: a reference, for whoever wants to read it.
-pub(super) fn reference(file: Option<&StoredFile>) -> serde_json::Value {
-    file.map_or(serde_json::Value::Null, |file| {
-        serde_json::json!({ "path": file.path, "size": file.size, "checksum": file.checksum })
+/// What an event says of a body: a reference, for whoever wants to read it. It is known before the
+/// body is put.
+pub(super) fn reference(attempt: &Attempt, body: &Body) -> serde_json::Value {
+    if !attempt.phase.writes_blob() {
+        return serde_json::Value::Null;
+    }
+    serde_json::json!({
+        "path": attempt.key,
+        "size": body.bytes().len(),
+        "checksum": body.checksum().to_string(),
     })
 }

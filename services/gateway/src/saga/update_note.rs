@@ -55,7 +55,7 @@ impl Write for UpdateNote {
         let mut body = None;
         if let Some((content, preview)) = content {
             let placed = saga.place(attempt, content, ahead).await?;
-            data.insert("file".to_owned(), reference(placed.file.as_ref()));
+            data.insert("file".to_owned(), reference(attempt, content));
             body = Some(NewBody {
                 preview: preview.clone(),
                 file: placed.file,

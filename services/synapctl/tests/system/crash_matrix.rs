@@ -25,6 +25,8 @@ enum Moment {
 enum Work {
     /// New notes and small files.
     Creations,
+    /// New notes, so few that their events are appended ahead.
+    Notes,
     /// One of more than one part, beside a small one; on S3.
     LargeFiles,
     /// Of everything that can be done to what is there.
@@ -63,6 +65,7 @@ impl Work {
             Self::Creations => {
                 vec![CreateNote, UploadFile, CreateNote, UploadFile, CreateNote, UploadFile]
             }
+            Self::Notes => vec![CreateNote, CreateNote],
             Self::LargeFiles => vec![UploadFile, UploadFile],
             Self::Edits => vec![Rewrite, Retitle, Delete, DeleteFile, Undelete, Rewrite],
             Self::Purges => vec![],
@@ -196,15 +199,8 @@ async fn arm(system: &mut System, who: Name, armed: &Armed) {
     }
 }
 
-/// Every way to die at a step that `service` carries out, one after the other in one system: only
-/// who dies has to be new. Each has callers of its own, and after each everything is checked,
-/// including what those before it left.
+/// Every way to die at a step that `service` carries out.
 async fn crashes(work: Work, step: &str, service: Name) {
-    let mut system = System::new().await;
-    if work == Work::LargeFiles {
-        system.use_s3().await;
-    }
-    system.start_all(None).await;
     // The gateway is new each time. A service that waits at its failpoint would keep it: that way
     // is the last.
     let ways = [
@@ -215,8 +211,20 @@ async fn crashes(work: Work, step: &str, service: Name) {
         (Name::Gateway, Moment::After),
         (Name::Gateway, Moment::Effect),
     ];
+    crashes_of(work, step, service, &ways).await;
+}
+
+/// Some ways to die at a step that `service` carries out, one after the other in one system: only
+/// who dies has to be new. Each has callers of its own, and after each everything is checked,
+/// including what those before it left.
+async fn crashes_of(work: Work, step: &str, service: Name, ways: &[(Name, Moment)]) {
+    let mut system = System::new().await;
+    if work == Work::LargeFiles {
+        system.use_s3().await;
+    }
+    system.start_all(None).await;
     let mut there = 0;
-    for (victim, moment) in ways {
+    for &(victim, moment) in ways {
         println!("{} dies, {moment:?} {step}", victim.text());
         there = crash(&mut system, there, work, (step, service, moment), victim).await;
     }
@@ -324,6 +332,13 @@ async fn crash(
     assert_eq!(kept.len(), there + calls.len());
     assert_eq!(system.unfinished_uploads(), Vec::<String>::new());
     kept.len()
+}
+
+/// The event is appended and not committed, and its pivot is not there yet.
+#[tokio::test]
+async fn creation_step_4_append_ahead() {
+    let ways = [(Name::Event, Moment::Effect), (Name::Gateway, Moment::Effect)];
+    crashes_of(Work::Notes, "prepare", Name::Event, &ways).await;
 }
 
 macro_rules! matrix {

@@ -1,5 +1,7 @@
 //! event-service.
 
+mod ahead;
+
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use synap_proto::{
@@ -14,13 +16,15 @@ use synap_rpc::{Channel, RpcError, retry};
 use synap_types::UserId;
 use uuid::Uuid;
 
+pub(crate) use ahead::EventAhead;
+
 use super::{promised, promised_time, promised_uuid};
 use crate::error::Error;
 
 pub(super) const SERVICE: &str = "event-service";
 
 /// An event of one entity, as the pivot decided it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EntityEvent {
     /// The key of idempotency: appending it twice is appending it once.
     pub(crate) event_id: Uuid,
