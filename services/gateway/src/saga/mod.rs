@@ -161,8 +161,8 @@ impl Saga {
         let _under_way = self.under_way.token();
         // 4 Append, all of it but its commit
         let few = self.under_way.len() <= FEW;
-        let event_ahead = write.event(attempt).filter(|_| few);
-        let event_ahead = event_ahead.and_then(|event| self.event.send_ahead(event));
+        let event = few.then(|| write.event(attempt)).flatten();
+        let event_ahead = event.and_then(|event| self.event.send_ahead(event));
 
         // 2 Put
         let change = write.prepare(self, attempt, ahead).await?;

@@ -34,7 +34,7 @@ impl EventClient {
     }
 }
 
-/// Ends without a word to commit only with the call: see `clients/content/ahead.rs`.
+/// Says it when it is told to. If nobody will tell it any more it says nothing, and does not end.
 fn commit_after(pivot: oneshot::Receiver<()>) -> impl Stream<Item = Step> + Send + 'static {
     stream::once(async {
         if pivot.await.is_err() {
