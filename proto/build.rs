@@ -1,33 +1,41 @@
 //! Compiles the protos with protox: no protoc on the machine is needed.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 
-const FILES: [&str; 8] = [
-    "synap/content/v1/content.proto",
-    "synap/entity/v1/entity.proto",
-    "synap/event/v1/admin.proto",
-    "synap/event/v1/event.proto",
-    "synap/event/v1/legacy.proto",
-    "synap/gateway/v1/activity.proto",
-    "synap/gateway/v1/files.proto",
-    "synap/gateway/v1/gateway.proto",
-];
-
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for file in FILES {
-        println!("cargo:rerun-if-changed={file}");
-    }
-    let descriptors = protox::Compiler::new(["."])?
-        .include_imports(true)
-        // Comments are part of what reflection shows.
-        .include_source_info(true)
-        .open_files(FILES)?
-        .file_descriptor_set();
-
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=synap");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let mut all = Vec::new();
+    for context in ["content", "entity", "event", "gateway"] {
+        let files = protos_in(&Path::new("synap").join(context).join("v1"))?;
+        // What the reflection of one service shows: its own package, and what that imports.
+        fs::write(out.join(context).with_extension("bin"), compiled(&files)?.encode_to_vec())?;
+        all.extend(files);
+    }
+    tonic_prost_build::configure().bytes(".").compile_fds(compiled(&all)?)?;
     Ok(())
+}
+
+fn protos_in(directory: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries = fs::read_dir(directory)?;
+    let mut files =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "proto"));
+    files.sort();
+    Ok(files)
+}
+
+fn compiled(files: &[PathBuf]) -> Result<FileDescriptorSet, Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new(["."])?;
+    // Comments are part of what reflection shows.
+    compiler.include_imports(true).include_source_info(true);
+    Ok(compiler.open_files(files)?.file_descriptor_set())
 }

@@ -35,5 +35,20 @@ pub use generated::event;
 /// `synap.gateway.v1`
 pub use generated::gateway;
 
-/// Every proto with its comments, as an encoded `FileDescriptorSet`: what reflection serves.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The protos of a package with their comments and what they import, as an encoded
+/// `FileDescriptorSet`: what reflection serves. Empty for a package that is none of ours.
+#[must_use]
+pub fn descriptors(package: &str) -> &'static [u8] {
+    macro_rules! compiled {
+        ($context:literal) => {
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $context, ".bin"))
+        };
+    }
+    match package {
+        "synap.content.v1" => compiled!("content"),
+        "synap.entity.v1" => compiled!("entity"),
+        "synap.event.v1" => compiled!("event"),
+        "synap.gateway.v1" => compiled!("gateway"),
+        _ => &[],
+    }
+}

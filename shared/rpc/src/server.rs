@@ -1,6 +1,8 @@
 //! The service's end: one place where a gRPC server is put together, the same for all.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, future::Future, io, net::SocketAddr, time::Duration,
+};
 
 use clap::Args;
 use http::{Request, Response};
@@ -263,13 +265,16 @@ impl Server {
 }
 
 fn add_reflection(routes: &mut RoutesBuilder, services: &[&'static str]) {
+    // Only of what is served: they are decoded at every start.
+    let packages: BTreeSet<_> =
+        services.iter().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
     let builder = || {
-        services.iter().fold(
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(synap_proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET),
-            |builder, name| builder.with_service_name(*name),
-        )
+        let health = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let with_files = packages.iter().fold(health, |builder, package| {
+            builder.register_encoded_file_descriptor_set(synap_proto::descriptors(package))
+        });
+        services.iter().fold(with_files, |builder, name| builder.with_service_name(*name))
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {

@@ -308,7 +308,8 @@ async fn nothing_of_another_user_can_be_seen_or_changed() {
     system.check_everything().await;
 
     // What is there to be called is what was called: a method of tomorrow belongs here, too.
-    let descriptors = FileDescriptorSet::decode(synap_proto::DESCRIPTORS).unwrap();
+    let descriptors =
+        FileDescriptorSet::decode(synap_proto::descriptors("synap.gateway.v1")).unwrap();
     let of_gateway = descriptors.file.iter().filter(|file| file.package() == "synap.gateway.v1");
     let services = of_gateway.flat_map(|file| &file.service);
     let methods: BTreeSet<&str> =
