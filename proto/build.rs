@@ -4,8 +4,9 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "synap/content/v1/content.proto",
+    "synap/entity/v1/adoption.proto",
     "synap/entity/v1/entity.proto",
     "synap/event/v1/admin.proto",
     "synap/event/v1/event.proto",
