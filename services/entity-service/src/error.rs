@@ -132,6 +132,9 @@ impl From<MigrateError> for Error {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Database { source, .. } => source.into(),
+            MigrateError::Failed { source, .. } if synap_postgres::is_transient(&source) => {
+                source.into()
+            }
             other => Self::AdoptionFailed {
                 step: "apply the migrations".to_owned(),
                 cause: other.to_string(),
