@@ -7,7 +7,8 @@ source "$(dirname "$0")/tools.sh"
 "$tools/check-jsonschema" --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
-other=$(grep -nE 'newTag:|SYNAP_VERSION:-' deploy/compose.yaml deploy/kubernetes/base/kustomization.yaml |
+other=$(grep -nE 'newTag:|SYNAP_VERSION:-' deploy/compose.yaml deploy/kubernetes/*/kustomization.yaml \
+    deploy/kubernetes/*/*/kustomization.yaml |
     grep -vE "(newTag: |SYNAP_VERSION:-)${version//./\\.}(\}|$)" || true)
 if [ -n "$other" ]; then
     printf 'not the version %s of Cargo.toml:\n%s\n' "$version" "$other" >&2

@@ -17,6 +17,12 @@ pub const REQUEST_IN_PROGRESS: &str = "REQUEST_IN_PROGRESS";
 pub const OPERATION_FENCED: &str = "OPERATION_FENCED";
 /// The operation has been committed and can no longer be given up.
 pub const OPERATION_COMMITTED: &str = "OPERATION_COMMITTED";
+/// The database is one of V0.2 that nobody has adopted: `synapctl adopt` does.
+pub const NOT_ADOPTED: &str = "NOT_ADOPTED";
+/// The database cannot be adopted as it is; the message says what to do about it.
+pub const NOT_ADOPTABLE: &str = "NOT_ADOPTABLE";
+/// A step of the adoption failed; the message has the database's words.
+pub const ADOPTION_FAILED: &str = "ADOPTION_FAILED";
 /// The storage phase changed under the attempt.
 pub const PHASE_CHANGED: &str = "PHASE_CHANGED";
 /// The stream or the entity is not at the expected version.

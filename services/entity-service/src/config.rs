@@ -29,6 +29,10 @@ pub struct Config {
     /// Apply migrations at start. Where a job does it, the service waits until it is done.
     #[arg(long, env = "AUTO_MIGRATE", default_value_t = true, action = clap::ArgAction::Set)]
     pub auto_migrate: bool,
+    /// Adopt a database of V0.2 at start. Without it such a database is left alone until an operator
+    /// runs `synapctl adopt`, and the service is not ready.
+    #[arg(long, env = "AUTO_ADOPT", default_value_t = false, action = clap::ArgAction::Set)]
+    pub auto_adopt: bool,
     /// How leases and queues are timed.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
@@ -147,6 +151,7 @@ impl fmt::Debug for Config {
             .field("database_url", &synap_postgres::redact_url(&self.database_url))
             .field("database_connections", &self.database_connections)
             .field("auto_migrate", &self.auto_migrate)
+            .field("auto_adopt", &self.auto_adopt)
             .field("protocol", &self.protocol)
             .field("search", &self.search)
             .field("server", &self.server)

@@ -1,5 +1,6 @@
 //! What entity-service speaks of, free of protobuf and SQL.
 
+mod adoption;
 mod edit;
 mod listing;
 mod search;
@@ -12,6 +13,9 @@ use chrono::{DateTime, Utc};
 use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
 
+pub use adoption::{
+    Amount, DatabaseState, Inspection, Oddity, Statistics, Step, StepProgress, Table,
+};
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use synap_postgres::MigrateError;
 use synap_proto::{field::Violation, reason};
 use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Status};
@@ -41,6 +42,20 @@ pub enum Error {
     /// The storage phase is not the one that the attempt was started in.
     #[error("the storage phase changed since the attempt was begun")]
     PhaseChanged,
+    /// The database is V0.2's, and nothing is done with it before an operator has it adopted.
+    #[error("the database is one of Synap V0.2 that is not adopted yet: run `synapctl adopt`")]
+    NotAdopted,
+    /// The database cannot be adopted as it is, for each of these reasons.
+    #[error("the database cannot be adopted as it is: {}", .0.join("; "))]
+    NotAdoptable(Vec<String>),
+    /// A step of the adoption failed. All before it is done; it can be tried again.
+    #[error("{step}: {cause}")]
+    AdoptionFailed {
+        /// What it was to do.
+        step: String,
+        /// What the database said.
+        cause: String,
+    },
     /// The installation is not in the phase that it was to be moved on from.
     #[error("the storage phase is {} by now", current.name())]
     OtherPhase {
@@ -100,6 +115,34 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What kept a step of the adoption from being done, in words for the operator who is there to
+    /// read them; but that the database is away, which passes, stays what it is.
+    pub(crate) fn of_step(self, step: &str) -> Self {
+        match &self {
+            Self::Database(cause) if !self.is_database_away() => {
+                Self::AdoptionFailed { step: step.to_owned(), cause: cause.to_string() }
+            }
+            _ => self,
+        }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Database { source, .. } => source.into(),
+            MigrateError::Failed { source, .. } if synap_postgres::is_transient(&source) => {
+                source.into()
+            }
+            other => Self::AdoptionFailed {
+                step: "apply the migrations".to_owned(),
+                cause: other.to_string(),
+            },
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(cause: sqlx::Error) -> Self {
         Self::Database(Arc::new(cause))
@@ -128,6 +171,13 @@ impl From<Error> for RpcError {
                 Self::new(Code::FailedPrecondition, reason::PURGE_NOT_DUE, message)
             }
             Error::PhaseChanged => Self::new(Code::Aborted, reason::PHASE_CHANGED, message),
+            Error::NotAdopted => Self::new(Code::FailedPrecondition, reason::NOT_ADOPTED, message),
+            Error::NotAdoptable(_) => {
+                Self::new(Code::FailedPrecondition, reason::NOT_ADOPTABLE, message)
+            }
+            Error::AdoptionFailed { .. } => {
+                Self::new(Code::FailedPrecondition, reason::ADOPTION_FAILED, message)
+            }
             Error::OtherPhase { current } => {
                 Self::new(Code::Aborted, reason::PHASE_CHANGED, message)
                     .with("phase", current.name())

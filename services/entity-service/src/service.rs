@@ -8,8 +8,8 @@ use std::{
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
-    entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
-    storage_service_server::StorageServiceServer,
+    adoption_service_server::AdoptionServiceServer, entity_service_server::EntityServiceServer,
+    operation_service_server::OperationServiceServer, storage_service_server::StorageServiceServer,
 };
 use synap_rpc::Server;
 use synap_types::SystemIds;
@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    grpc::{Entities, Operations, Storage},
-    maintenance,
-    store::Store,
+    grpc::{self, Adoptions, Entities, LONG_CALLS, Operations, Storage},
+    maintenance, start,
+    store::{Adoption, Store},
 };
 
 /// entity-service's migrations: `migrations/entity`.
@@ -60,6 +60,7 @@ pub struct Service {
     server: Server,
     pool: PgPool,
     store: Store,
+    adoption: Adoption,
 }
 
 impl Service {
@@ -74,15 +75,22 @@ impl Service {
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };
+        let adoption = Adoption::new(&config.database_url)?;
+        let adoptions = Adoptions { adoption: adoption.clone() };
+        let operations =
+            OperationServiceServer::new(operations).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
+            .long_calls(LONG_CALLS)
+            .shut_for({
+                let adoption = adoption.clone();
+                move |path| grpc::refused_until_adopted(path, &adoption)
+            })
+            .add_service(AdoptionServiceServer::new(adoptions))
             .add_service(EntityServiceServer::new(entities))
-            .add_service(
-                OperationServiceServer::new(operations)
-                    .max_decoding_message_size(MAX_MESSAGE_BYTES),
-            )
+            .add_service(operations)
             .add_service(StorageServiceServer::new(storage));
-        Ok(Self { config, server, pool, store })
+        Ok(Self { config, server, pool, store, adoption })
     }
 
     /// The address that is listened on.
@@ -98,20 +106,11 @@ impl Service {
     /// # Errors
     /// If a migration fails for good, or the listener does.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { config, server, pool, store } = self;
+        let Self { config, server, pool, store, adoption } = self;
         // A failed migration stops the service; a database that is away does not.
         let end = stop.child_token();
         let migrating = async {
-            let done = if config.auto_migrate {
-                synap_postgres::migrate_when_reachable(
-                    &config.database_url,
-                    &MIGRATOR,
-                    MIGRATION_TABLE,
-                )
-                .await
-            } else {
-                Ok(())
-            };
+            let done = start::prepare(&config, &adoption).await;
             if done.is_err() {
                 end.cancel();
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
-use crate::{bench, events, migrate, run as service, status, token, up, verify};
+use crate::{adopt, bench, cost, events, migrate, run as service, status, token, up, verify};
 
 /// Operates Synap storage.
 #[derive(Debug, Parser)]
@@ -32,12 +32,14 @@ enum Command {
     Token(token::TokenArgs),
     /// Show what each service says of itself.
     Status(status::StatusArgs),
+    Adopt(adopt::AdoptArgs),
     /// Bring what V0.2 has into the stores of this installation.
     Migrate(migrate::MigrateArgs),
     /// Compare what one store says with what the others say.
     Verify(verify::VerifyArgs),
     /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
+    Cost(cost::CostArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
     Bench(bench::BenchArgs),
 }
@@ -80,6 +82,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => Box::pin(service::run(args)).await,
         Command::Token(args) => token::token(&args),
         Command::Status(args) => status::status(args).await,
+        Command::Adopt(args) => Box::pin(adopt::adopt(args)).await,
+        Command::Cost(args) => cost::cost(args).await,
         Command::Migrate(args) => Box::pin(migrate::migrate(args)).await,
         Command::Verify(args) => Box::pin(verify::verify(args)).await,
         Command::Events(args) => events::events(args).await,

@@ -4,6 +4,8 @@
 //! - `run`: one service in the foreground; what `up --processes` starts.
 //! - `token`: a development token.
 //! - `status`: what each service says of itself.
+//! - `adopt`: a database of V0.2, while it is in use.
+//! - `cost`: what is stored, in dollars.
 //! - `migrate`: what V0.2 has, into the stores of this installation.
 //! - `verify`: whether entities are what their events say.
 //! - `events`: the upkeep of the event store, and the end of V0.2's.
@@ -12,14 +14,18 @@
 //! Every other command talks to the services over gRPC; the database is never opened from here,
 //! but for the floor of a benchmark.
 
+mod adopt;
 mod bench;
 mod cli;
+mod cost;
 mod events;
 mod migrate;
 mod output;
+mod patience;
 mod run;
 mod status;
 mod token;
+mod units;
 pub mod up;
 mod verify;
 

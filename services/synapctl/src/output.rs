@@ -83,11 +83,9 @@ impl Progress {
 
     /// So many of so many are done, `fresh` of them by this call of the command.
     pub(crate) fn show(&mut self, what: &str, done: i64, total: i64, fresh: i64) {
-        let every = if self.terminal { SHOW_EVERY } else { LOG_EVERY };
-        if self.shown.is_some_and(|shown| shown.elapsed() < every) {
+        if !self.is_due() {
             return;
         }
-        self.shown = Some(Instant::now());
         let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 rows")]
         let (rate, left) = (fresh as f64 / seconds, (total - done).max(0) as f64);
@@ -95,10 +93,30 @@ impl Progress {
         let left = if rate > 0.0 { time_left(left / rate) } else { "unknown".to_owned() };
         let line =
             format!("{what}: {done} of {total} ({percent} %), {rate:.0}/s, time left: {left}");
+        self.write(&line);
+    }
+
+    fn is_due(&mut self) -> bool {
+        let every = if self.terminal { SHOW_EVERY } else { LOG_EVERY };
+        if self.shown.is_some_and(|shown| shown.elapsed() < every) {
+            return false;
+        }
+        self.shown = Some(Instant::now());
+        true
+    }
+
+    fn write(&self, line: &str) {
         if self.terminal {
             eprint!("\r\x1b[K{line}");
         } else {
             eprintln!("{line}");
+        }
+    }
+
+    /// Says something else than how far it is, as often.
+    pub(crate) fn say(&mut self, line: &str) {
+        if self.is_due() {
+            self.write(line);
         }
     }
 

@@ -16,6 +16,7 @@ mod cluster;
 mod compiled;
 mod error;
 mod external;
+mod gentle;
 mod group_commit;
 mod identity;
 mod installed;
@@ -31,10 +32,14 @@ mod wheel;
 
 pub use compiled::migrator;
 pub use error::{constraint_name, is_transient};
+pub use gentle::{LOCK_PAUSE, limit_lock_waits, try_gently};
 pub use group_commit::{GroupCommit, GroupCommitOptions, Rejected};
 pub use installed::Search;
 pub use kept::Kept;
-pub use migrate::{MigrateError, migrate, migrate_when_reachable, migrations_current};
+pub use migrate::{
+    MigrateError, MigrationStep, apply_migrations, migrate, migrate_when_reachable,
+    migrations_current, try_lock_migrations,
+};
 pub use pool::{InvalidUrl, PoolOptions, connect_pool, redact_url};
 pub use provide::{ProvideOptions, Provided, Sources, provide};
 pub use provide_error::ProvideError;

@@ -4,10 +4,13 @@ use std::{collections::HashMap, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool,
-    migrate::{MigrateError as SqlxError, Migrator},
+    migrate::{MigrateError as SqlxError, Migration, Migrator},
 };
 
-use crate::pool::{InvalidUrl, connect_options, is_transaction_pooler};
+use crate::{
+    gentle::{LOCK_PAUSE, limit_lock_waits, locks_were_refused},
+    pool::{InvalidUrl, connect_options, is_transaction_pooler},
+};
 
 /// The advisory lock held while migrating: one for the database, because services that share one
 /// also share extensions. The number means nothing; it must only never change.
@@ -66,12 +69,24 @@ pub enum MigrateError {
     },
 }
 
+/// What [`apply_migrations`] is at.
+#[derive(Debug, Clone, Copy)]
+pub struct MigrationStep<'a> {
+    /// The migration's number.
+    pub version: i64,
+    /// What its file is called.
+    pub description: &'a str,
+    /// Somebody else's transaction holds a lock that it needs: it is tried again.
+    pub waits: bool,
+}
+
 /// Brings the database at `url` to the last migration of `migrator`, recording it in `table`.
 ///
 /// `table` is the service's own (`_entity_migrations`): services may share a database. Opens one
 /// connection of its own, without a statement timeout, because building an index over real data
-/// takes as long as it takes. Replicas that start together wait for each other. `url` must be the
-/// direct one: behind a transaction pooler the lock holds nothing, which is logged as a warning.
+/// takes as long as it takes. Nobody waits long for it: see [`apply_migrations`]. Replicas that
+/// start together wait for each other. `url` must be the direct one: behind a transaction pooler
+/// the lock holds nothing, which is logged as a warning.
 ///
 /// # Errors
 /// See [`MigrateError`]; whether another try helps can be asked of its source with
@@ -83,17 +98,99 @@ pub async fn migrate(url: &str, migrator: &Migrator, table: &str) -> Result<(), 
     }
     let failed = |source| MigrateError::Database { table: table.to_owned(), source };
     let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
-    lock(&mut connection).await.map_err(failed)?;
-    // sqlx's own lock waits inside the server and thereby holds a snapshot, on which another
-    // replica's CREATE INDEX CONCURRENTLY waits in turn: a deadlock. Ours asks again instead.
+    while !try_lock_migrations(&mut connection).await.map_err(failed)? {
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+    let mut tell = |step: MigrationStep<'_>| {
+        if step.waits {
+            tracing::info!(table, version = step.version, "a migration waits for a lock");
+        }
+    };
+    let outcome = apply_migrations(&mut connection, migrator, table, &mut tell).await;
+    // Ends the session, and the lock with it, whatever the outcome was.
+    let closed = connection.close().await;
+    outcome?;
+    closed.map_err(failed)
+}
+
+/// Takes the lock under which a database is migrated, until the end of the session, unless somebody
+/// else has it. sqlx's own lock waits inside the server and thereby holds a snapshot, on which
+/// another replica's CREATE INDEX CONCURRENTLY waits in turn: a deadlock. Ours is asked for again.
+///
+/// # Errors
+/// The database's.
+pub async fn try_lock_migrations(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(connection).await
+}
+
+/// As [`migrate`], on a connection that has [the lock](try_lock_migrations), telling each step.
+///
+/// A migration that changes tables takes all of its locks within a moment or is rolled back and
+/// tried again, as often as it takes: while it waits, everybody who comes later waits behind it. One
+/// outside of transactions builds an index CONCURRENTLY, which nobody waits for: it takes its time.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn apply_migrations(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+    table: &str,
+    tell: &mut (dyn FnMut(MigrationStep<'_>) + Send),
+) -> Result<(), MigrateError> {
+    let failed = |source| MigrateError::Database { table: table.to_owned(), source };
     let mut ours = Migrator::with_migrations(migrator.iter().cloned().collect());
     ours.dangerous_set_table_name(table.to_owned());
     ours.set_locking(false);
-    let outcome = ours.run_direct(None, &mut connection, false).await;
-    // Ends the session, and the lock with it, whatever the outcome was.
-    let closed = connection.close().await;
-    outcome.map_err(|error| explain(error, migrator, table))?;
-    closed.map_err(failed)
+    let explain = |error| explain(error, migrator, table);
+    // Makes the table, and looks for what is not ours; no migration has a number so low.
+    ours.run_direct(Some(0), connection, false).await.map_err(explain)?;
+    let applied = format!("SELECT version FROM {table}");
+    let applied: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(applied))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let pending = ours
+        .iter()
+        .filter(|it| !it.migration_type.is_down_migration() && !applied.contains(&it.version));
+    for migration in pending {
+        let (version, description) = (migration.version, &*migration.description);
+        tell(MigrationStep { version, description, waits: false });
+        if migration.no_tx {
+            drop_leftover(connection, migration).await.map_err(failed)?;
+        }
+        limit_lock_waits(connection, !migration.no_tx).await.map_err(failed)?;
+        loop {
+            match ours.run_direct(Some(version), connection, false).await {
+                Err(SqlxError::ExecuteMigration(cause, _)) if locks_were_refused(&cause) => {
+                    tell(MigrationStep { version, description, waits: true });
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                outcome => break outcome.map_err(explain)?,
+            }
+        }
+    }
+    // Compares the checksums of those that were applied before.
+    ours.run_direct(None, connection, false).await.map_err(explain)
+}
+
+/// Drops what an attempt that was killed has left of the index that a migration outside of
+/// transactions makes: it would find the name taken.
+async fn drop_leftover(
+    connection: &mut PgConnection,
+    migration: &Migration,
+) -> Result<(), sqlx::Error> {
+    let Some((_, rest)) = migration.sql.as_str().split_once(" INDEX CONCURRENTLY ") else {
+        return Ok(());
+    };
+    let index = rest.split_whitespace().next().unwrap_or_default();
+    let is_there = "SELECT to_regclass($1) IS NOT NULL";
+    if sqlx::query_scalar(is_there).bind(index).fetch_one(&mut *connection).await? {
+        tracing::warn!(index, "building an index anew that an earlier attempt had begun");
+        limit_lock_waits(connection, false).await?;
+        let drop = format!("DROP INDEX CONCURRENTLY {index}");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(connection).await?;
+    }
+    Ok(())
 }
 
 /// As [`migrate`], but a database that is away is waited for: a service starts in any order, and
@@ -143,19 +240,6 @@ pub async fn migrations_current(
         .iter()
         .filter(|migration| !migration.migration_type.is_down_migration())
         .all(|ours| applied.get(&ours.version).is_some_and(|sum| *sum == *ours.checksum)))
-}
-
-async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    loop {
-        let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(LOCK)
-            .fetch_one(&mut *connection)
-            .await?;
-        if locked {
-            return Ok(());
-        }
-        tokio::time::sleep(LOCK_POLL).await;
-    }
 }
 
 fn explain(error: SqlxError, migrator: &Migrator, table: &str) -> MigrateError {

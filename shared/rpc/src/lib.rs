@@ -14,6 +14,7 @@ mod budget;
 mod callers;
 mod channel;
 pub mod deadline;
+mod door;
 mod error;
 mod flow;
 mod gate;

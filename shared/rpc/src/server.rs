@@ -1,7 +1,8 @@
 //! The service's end: one place where a gRPC server is put together, the same for all.
 
 use std::{
-    collections::BTreeSet, convert::Infallible, future::Future, io, net::SocketAddr, time::Duration,
+    collections::BTreeSet, convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -18,8 +19,15 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceBuilder, util::option_layer};
 
 use crate::{
-    ByteBudget, Callers, budget::BudgetLayer, deadline::DeadlineLayer, flow, gate::GateLayer, left,
-    limit::LimitLayer, observe::ObserveLayer,
+    ByteBudget, Callers, RpcError,
+    budget::BudgetLayer,
+    deadline::DeadlineLayer,
+    door::{DoorLayer, WhyShut},
+    flow,
+    gate::GateLayer,
+    left,
+    limit::LimitLayer,
+    observe::ObserveLayer,
 };
 
 /// How often readiness is looked at: often enough that a pod leaves its service's endpoints soon,
@@ -64,6 +72,7 @@ pub struct Server {
     health: Health,
     gate: Option<GateLayer>,
     budget: Option<BudgetLayer>,
+    why_shut: WhyShut,
 }
 
 /// Says whether a server is alive and ready. Health services: `liveness` (the process answers),
@@ -111,7 +120,19 @@ impl Server {
         let reflected = vec!["grpc.health.v1.Health"];
         let (args, long_calls) = (args.clone(), &[][..]);
         let (gate, budget) = (None, None);
-        Ok(Self { name, args, listener, routes, reflected, long_calls, health, gate, budget })
+        let why_shut: WhyShut = Arc::new(|_| None);
+        Ok(Self {
+            name,
+            args,
+            listener,
+            routes,
+            reflected,
+            long_calls,
+            health,
+            gate,
+            budget,
+            why_shut,
+        })
     }
 
     /// The address that is listened on: the port that was given for port 0.
@@ -165,6 +186,17 @@ impl Server {
         self
     }
 
+    /// Refuses the calls (`/package.Service/Method`) for which there is a reason to, as long as there
+    /// is; health and reflection stay open.
+    #[must_use]
+    pub fn shut_for(
+        mut self,
+        why: impl Fn(&str) -> Option<RpcError> + Send + Sync + 'static,
+    ) -> Self {
+        self.why_shut = Arc::new(why);
+        self
+    }
+
     /// Serves until `stop` is cancelled, then says NOT_SERVING, drains, and ends within the grace
     /// period and half a second, even if a client keeps its connection open: calls that are still
     /// under way are answered UNAVAILABLE. `ready` is asked every two seconds, from
@@ -182,6 +214,7 @@ impl Server {
     {
         let Self { name, args, listener, mut routes, reflected, long_calls, .. } = self;
         let (health, gate, budget) = (self.health, self.gate, self.budget);
+        let why_shut = self.why_shut;
         add_reflection(&mut routes, &reflected);
 
         // Outermost first: a call is seen, then timed, then let in, then given a place; what it
@@ -195,6 +228,7 @@ impl Server {
                 long_calls,
                 stop: cut.clone(),
             })
+            .layer(DoorLayer { why_shut })
             .layer(option_layer(gate))
             .layer(LimitLayer::new(args.max_concurrent_calls, args.max_waiting_calls))
             .layer(option_layer(budget))

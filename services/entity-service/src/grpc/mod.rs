@@ -1,5 +1,6 @@
 //! One file per gRPC service; a handler only validates, calls, and maps.
 
+mod adoption;
 mod convert;
 mod entities;
 mod find;
@@ -7,6 +8,14 @@ mod operations;
 mod storage;
 mod vectors;
 
+pub(crate) use adoption::{Adoptions, refused_until_adopted};
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;
 pub(crate) use storage::Storage;
+
+/// Calls that take as long as a database does.
+pub(crate) const LONG_CALLS: &[&str] = &[
+    "/synap.entity.v1.AdoptionService/AdoptDatabase",
+    "/synap.entity.v1.AdoptionService/GetStatistics",
+    "/synap.entity.v1.AdoptionService/InspectDatabase",
+];

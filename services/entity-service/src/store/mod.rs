@@ -1,6 +1,7 @@
 //! PostgreSQL. One file per use case, with its SQL beside the method that runs it; affected rows
 //! are counted, and every statement that reads or writes a user's row names the user.
 
+mod adoption;
 mod ahead;
 mod audit;
 mod begin;
@@ -27,6 +28,7 @@ use sqlx::PgPool;
 use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected};
 use synap_types::IdGenerator;
 
+pub use adoption::{Adoption, Tell};
 use ahead::Documents;
 use begin::Beginner;
 use commit::Committer;

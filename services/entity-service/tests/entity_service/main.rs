@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers are tests too")]
 
+mod adoption;
 mod ahead;
 mod audit;
 mod configuration;

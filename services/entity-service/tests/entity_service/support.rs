@@ -11,7 +11,8 @@ use synap_entity_service::{Config, MIGRATION_TABLE, MIGRATOR, Service};
 use synap_postgres::MigrateError;
 use synap_proto::{
     entity::{
-        self as pb, begin_operation_response::Outcome, entity_service_client::EntityServiceClient,
+        self as pb, adoption_service_client::AdoptionServiceClient,
+        begin_operation_response::Outcome, entity_service_client::EntityServiceClient,
         operation_service_client::OperationServiceClient,
         storage_service_client::StorageServiceClient,
     },
@@ -73,7 +74,10 @@ pub(crate) fn try_config(database_url: &str, more: &[&str]) -> Result<Config, cl
         config: Config,
     }
     let fixed = ["entity-service", "--listen", "127.0.0.1:0", "--database-url", database_url];
-    Ok(Command::try_parse_from(fixed.iter().chain(more))?.config)
+    // What is tested of a database of V0.2 is mostly what comes after its adoption.
+    let adopts = !more.contains(&"--auto-adopt");
+    let adopt: &[&str] = if adopts { &["--auto-adopt", "true"] } else { &[] };
+    Ok(Command::try_parse_from(fixed.iter().chain(adopt).chain(more))?.config)
 }
 
 pub(crate) async fn migrate(url: String) -> Result<(), MigrateError> {
@@ -286,6 +290,29 @@ impl Api {
             ..pb::CommitOperationRequest::default()
         })
         .await
+    }
+
+    pub(crate) async fn inspect(&self) -> Answer<pb::InspectDatabaseResponse> {
+        let mut client = AdoptionServiceClient::new(self.0.clone());
+        Ok(client.inspect_database(pb::InspectDatabaseRequest {}).await?.into_inner())
+    }
+
+    /// Adopts the database, and leaves after so many messages; all of them, in their order.
+    pub(crate) async fn adopt(&self, messages: usize) -> Answer<Vec<pb::AdoptDatabaseResponse>> {
+        let mut client = AdoptionServiceClient::new(self.0.clone());
+        let mut updates = client.adopt_database(pb::AdoptDatabaseRequest {}).await?.into_inner();
+        let mut heard = Vec::new();
+        while heard.len() < messages
+            && let Some(update) = updates.message().await?
+        {
+            heard.push(update);
+        }
+        Ok(heard)
+    }
+
+    pub(crate) async fn statistics(&self) -> Answer<pb::GetStatisticsResponse> {
+        let mut client = AdoptionServiceClient::new(self.0.clone());
+        Ok(client.get_statistics(pb::GetStatisticsRequest {}).await?.into_inner())
     }
 
     pub(crate) async fn status(&self) -> Answer<pb::GetStorageStatusResponse> {

@@ -6,6 +6,7 @@
 mod support;
 
 mod activity;
+mod adopt;
 mod bench;
 mod crash_matrix;
 mod damage;

@@ -89,6 +89,54 @@ async fn a_failed_migration_is_rolled_back_and_does_not_block_the_next_try() {
 }
 
 #[tokio::test]
+async fn nobody_waits_behind_a_migration_that_has_to_wait() {
+    let (server, _scratch) = server().await;
+    migrate(server.url(), &migrator(&[FIRST]), TABLE).await.unwrap();
+    let pool = pool(&server, |_| ());
+    let mut long = pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO t VALUES (1)").execute(&mut *long).await.unwrap();
+    let wider = migrator(&[FIRST, (2, "ALTER TABLE t ADD COLUMN name text")]);
+    let migrating = migrate(server.url(), &wider, TABLE);
+    let writing = async {
+        let mut patient = pool.acquire().await.unwrap();
+        sqlx::query("SET lock_timeout = '1s'").execute(&mut *patient).await.unwrap();
+        let asked = "SELECT count(*) FROM pg_stat_activity
+                     WHERE application_name = 'synap-migrate' AND wait_event_type = 'Lock'";
+        let mut id = 1;
+        // While it waits for its lock, and when it does not.
+        for waits in [1_i64, 0, 1, 0] {
+            loop {
+                id += 1;
+                let insert = sqlx::query("INSERT INTO t VALUES ($1)").bind(id);
+                insert.execute(&mut *patient).await.unwrap();
+                let now: i64 = sqlx::query_scalar(asked).fetch_one(&mut *patient).await.unwrap();
+                if now == waits {
+                    break;
+                }
+            }
+        }
+        long.commit().await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(migrating, writing);
+    migrated.unwrap();
+    assert!(migrations_current(&pool, &wider, TABLE).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_index_that_was_left_half_built_is_built_anew() {
+    let (server, _scratch) = server().await;
+    migrate(server.url(), &migrator(&[FIRST]), TABLE).await.unwrap();
+    let pool = pool(&server, |_| ());
+    let left = "CREATE INDEX i ON t (id); UPDATE pg_index SET indisvalid = false
+                WHERE indexrelid = 'i'::regclass";
+    sqlx::raw_sql(left).execute(&pool).await.unwrap();
+    let ours = migrator(&[FIRST, SECOND]);
+    migrate(server.url(), &ours, TABLE).await.unwrap();
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass";
+    assert!(sqlx::query_scalar::<_, bool>(valid).fetch_one(&pool).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_pool_has_its_name_its_statement_timeout_and_a_limited_wait() {
     let (server, _scratch) = server().await;
     let pool = pool(&server, |options| {

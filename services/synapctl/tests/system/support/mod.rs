@@ -204,6 +204,8 @@ impl System {
         ];
         command
             .envs(short_times)
+            // Most tests of a database of V0.2 are of what comes after its adoption.
+            .env("AUTO_ADOPT", "true")
             .env("ENTITY_DATABASE_URL", &self.database.url)
             .env("EVENT_DATABASE_URL", &self.database.url)
             .env("BLOB_DIR", self.blob_dir())
