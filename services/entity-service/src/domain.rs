@@ -1,5 +1,6 @@
 //! What entity-service speaks of, free of protobuf and SQL.
 
+mod content_migration;
 mod edit;
 mod listing;
 mod search;
@@ -12,6 +13,10 @@ use chrono::{DateTime, Utc};
 use synap_types::{BlobKey, Checksum, EntityType, UserId};
 use uuid::Uuid;
 
+pub use content_migration::{
+    Among, Attachment, Check, Claim, Looked, MAX_MIGRATED_BYTES, Notable, Progress, Released,
+    Uploaded, Wanted,
+};
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};

@@ -8,6 +8,7 @@ use std::{
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
+    content_migration_service_server::ContentMigrationServiceServer,
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
     storage_service_server::StorageServiceServer,
 };
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    grpc::{Entities, Operations, Storage},
+    grpc::{ContentMigration, Entities, Operations, Storage},
     maintenance,
     store::Store,
 };
@@ -45,6 +46,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0018_search_few_vectors.sql",
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
+        "0021_content_migrations.sql",
     )
 });
 
@@ -71,11 +73,13 @@ impl Service {
         let pool = synap_postgres::connect_pool(&config.database_url, &config.pool_options())?;
         let store =
             Store::new(pool.clone(), config.protocol, config.search.clone(), Arc::new(SystemIds));
+        let content_migration = ContentMigration { store: store.clone() };
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
+            .add_service(ContentMigrationServiceServer::new(content_migration))
             .add_service(EntityServiceServer::new(entities))
             .add_service(
                 OperationServiceServer::new(operations)
