@@ -5,6 +5,7 @@
 mod attach;
 mod bodies;
 mod claim;
+mod facts;
 mod release;
 
 use std::time::Duration;

@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
-use synap_types::{BlobKey, EntityType, IdGenerator, UserId};
+use sqlx::{PgConnection, Row as _};
+use synap_types::{BlobKey, IdGenerator};
 use uuid::Uuid;
 
 use super::{
     super::{Store, rows},
+    facts::{Facts, facts, next, was},
     release,
 };
 use crate::{
-    domain::{Among, Claim, Looked, MAX_MIGRATED_BYTES, Notable, Phase, Released, Wanted},
+    domain::{Among, Looked, Phase, Released, Wanted},
     error::Error,
 };
 
@@ -39,37 +39,6 @@ const TAKE_OVER: &str = "
     WHERE m.entity_id = due.entity_id
     RETURNING m.entity_id, m.key, m.version, m.file_path, m.block_xmin";
 
-const NEXT: &str = "SELECT id FROM entities WHERE id > $1 ORDER BY id LIMIT $2";
-
-/// Materialized: else a user who owns little has the whole table walked in the order of ids.
-const NEXT_OF_USER: &str = "
-    WITH own AS MATERIALIZED (SELECT id FROM entities WHERE user_id = $3 AND id > $1)
-    SELECT id FROM own ORDER BY id LIMIT $2";
-
-/// What an entity needs. A path that has the entity's id as a folder is of this release, which puts a
-/// path into a row only when its object is there; any other is vouched for by whoever has looked. The
-/// length of a text is known without reading it.
-const FACTS: &str = "
-    SELECT e.id, e.user_id, e.type, e.version, e.file_path, b.xmin::text AS block_xmin,
-           octet_length(b.content)::int8 AS size, b.content_type, m.state, m.failure, m.detail,
-           CASE
-               WHEN e.file_path IS NOT NULL
-                    AND (octet_length(b.content) > 0 IS NOT TRUE
-                         OR strpos(e.file_path, format('/%s/', e.id)) > 0
-                         OR (SELECT count(*) FROM file_checks c
-                             WHERE c.entity_id = e.id AND c.key = e.file_path
-                               AND c.outcome = 'sound') > 0) THEN 'already_migrated'
-               WHEN b.entity_id IS NULL THEN 'skipped_missing_row'
-               WHEN octet_length(b.content) > 0 THEN NULL
-               WHEN b.storage_provider <> 'db' THEN 'skipped_elsewhere'
-               ELSE 'skipped_empty'
-           END AS outcome
-    FROM entities e
-    LEFT JOIN content_blocks b ON b.entity_id = e.id
-    LEFT JOIN content_migrations m ON m.entity_id = e.id
-    WHERE e.id = ANY ($1) AND ($2::timestamptz IS NULL OR e.updated_at >= $2)
-    ORDER BY e.id";
-
 /// Each entity is one holder's. What has failed is taken only by whoever was told to: others have not
 /// asked for it.
 const CLAIM: &str = "
@@ -87,30 +56,6 @@ const CLAIM: &str = "
         failure = excluded.failure, detail = NULL, updated_at = clock_timestamp()
     WHERE m.state = 'failed'
     RETURNING m.entity_id";
-
-/// An entity and its content block, as far as it matters here.
-struct Facts {
-    id: Uuid,
-    user_id: String,
-    entity_type: String,
-    was: Was,
-    size: i64,
-    content_type: String,
-    /// `claimed` or `failed`.
-    state: Option<String>,
-    failure: String,
-    detail: String,
-    /// Why there is nothing to do.
-    outcome: Option<String>,
-}
-
-/// What a key was made for.
-#[derive(PartialEq)]
-struct Was {
-    version: i32,
-    file_path: Option<String>,
-    block_xmin: Option<String>,
-}
 
 /// A body that wants a key, or cannot have one.
 struct Candidate {
@@ -139,32 +84,31 @@ impl Store {
         if !wanted.dry_run {
             taken = self.take_over(&mut connection, wanted, &mut looked, &mut candidates).await?;
         }
-        let ids = match &wanted.among {
-            Among::These(ids) => {
-                looked.done = true;
-                ids.clone()
+        let ids = &*self.beginner.ids;
+        match &wanted.among {
+            Among::These(these) => {
+                let all = facts(&mut connection, these, None).await?;
+                looked.done = looked.sort_all(all, &taken, wanted, ids, &mut candidates);
             }
             Among::After(after) => {
-                let ids = next(&mut connection, *after, wanted.user.as_deref()).await?;
-                looked.done = i64::try_from(ids.len()).is_ok_and(|count| count < PAGE);
-                ids
-            }
-        };
-        looked.last = ids.last().copied();
-        let all = facts(&mut connection, &ids, wanted.since).await?;
-        for facts in all {
-            if looked.claims.len() + candidates.len() >= wanted.limit {
-                // The next call begins with this one.
-                looked.done = false;
-                break;
-            }
-            looked.last = Some(facts.id);
-            looked.entities += 1;
-            if taken.contains(&facts.id) {
-                continue;
-            }
-            if let Some(candidate) = looked.sort(facts, wanted, &*self.beginner.ids) {
-                candidates.push(candidate);
+                let (mut after, mut size, mut seen) = (*after, count(wanted.limit), 0);
+                looked.last = Some(after);
+                loop {
+                    let next = next(&mut connection, after, size, wanted.user.as_deref()).await?;
+                    let all = facts(&mut connection, &next, wanted.since).await?;
+                    let all = looked.sort_all(all, &taken, wanted, ids, &mut candidates);
+                    looked.done = all && count(next.len()) < size;
+                    seen += count(next.len());
+                    if all {
+                        looked.last = next.last().copied().or(looked.last);
+                    }
+                    let found = looked.claims.len() + candidates.len() > 0;
+                    if found || looked.done || !all || seen >= PAGE {
+                        break;
+                    }
+                    // Nothing to do here: nor, it may be, for a while.
+                    (after, size) = (looked.last.unwrap_or(after), PAGE);
+                }
             }
         }
         let lease = self.times.lease(None).as_secs_f64();
@@ -182,7 +126,7 @@ impl Store {
         candidates: &mut Vec<Candidate>,
     ) -> Result<HashSet<Uuid>, Error> {
         let taken = sqlx::query(TAKE_OVER)
-            .bind(i64::try_from(wanted.limit).unwrap_or(i64::MAX))
+            .bind(count(wanted.limit))
             .bind(wanted.claimant)
             .bind(self.times.lease(None).as_secs_f64())
             .bind(&wanted.user)
@@ -221,87 +165,37 @@ impl Store {
     }
 }
 
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn released(entity_id: Uuid, key: &str) -> Released {
     Released { entity_id, key: key.to_owned(), failure: None }
 }
 
-async fn next(
-    connection: &mut PgConnection,
-    after: Uuid,
-    user: Option<&str>,
-) -> Result<Vec<Uuid>, Error> {
-    let query = match user {
-        Some(user) => sqlx::query_scalar(NEXT_OF_USER).bind(after).bind(PAGE).bind(user),
-        None => sqlx::query_scalar(NEXT).bind(after).bind(PAGE),
-    };
-    Ok(query.fetch_all(connection).await?)
-}
-
-async fn facts(
-    connection: &mut PgConnection,
-    ids: &[Uuid],
-    since: Option<DateTime<Utc>>,
-) -> Result<Vec<Facts>, Error> {
-    let rows = sqlx::query(FACTS).bind(ids).bind(since).fetch_all(connection).await?;
-    rows.iter().map(Facts::of).collect()
-}
-
-fn was(row: &PgRow) -> Result<Was, Error> {
-    Ok(Was {
-        version: row.try_get("version")?,
-        file_path: row.try_get("file_path")?,
-        block_xmin: row.try_get("block_xmin")?,
-    })
-}
-
-impl Facts {
-    fn of(row: &PgRow) -> Result<Self, Error> {
-        let text = |column: &str| {
-            Ok::<_, Error>(row.try_get::<Option<String>, _>(column)?.unwrap_or_default())
-        };
-        Ok(Self {
-            id: row.try_get("id")?,
-            user_id: row.try_get("user_id")?,
-            entity_type: row.try_get("type")?,
-            was: was(row)?,
-            size: row.try_get::<Option<i64>, _>("size")?.unwrap_or_default(),
-            content_type: text("content_type")?,
-            state: row.try_get("state")?,
-            failure: text("failure")?,
-            detail: text("detail")?,
-            outcome: row.try_get("outcome")?,
-        })
-    }
-
-    /// A key that nobody has used; or why there can be none, in a word.
-    fn fresh_key(&self, ids: &dyn IdGenerator) -> Result<BlobKey, &'static str> {
-        if self.size > MAX_MIGRATED_BYTES {
-            return Err("too_large");
-        }
-        let user = UserId::parse(&*self.user_id).map_err(|_| "user_id")?;
-        let entity_type = EntityType::parse(&*self.entity_type).map_err(|_| "entity_type")?;
-        BlobKey::revision(&user, &entity_type, self.id, ids.next_id(), "md").map_err(|_| "key")
-    }
-
-    fn claim(self, key: BlobKey, resumed: bool) -> Claim {
-        Claim {
-            entity_id: self.id,
-            user_id: self.user_id,
-            key,
-            size: self.size,
-            resumed,
-            existing: self.was.file_path.and_then(|path| BlobKey::parse(path).ok()),
-            content_type: Some(self.content_type).filter(|named| named != "markdown"),
-        }
-    }
-
-    fn notable(&self, outcome: String) -> Notable {
-        let (entity_id, user_id) = (self.id, self.user_id.clone());
-        Notable { entity_id, user_id, outcome, detail: self.detail.clone() }
-    }
-}
-
 impl Looked {
+    /// Sorts entities until there are as many bodies as are wanted; tells whether it came to the end.
+    fn sort_all(
+        &mut self,
+        all: Vec<Facts>,
+        taken: &HashSet<Uuid>,
+        wanted: &Wanted,
+        ids: &dyn IdGenerator,
+        candidates: &mut Vec<Candidate>,
+    ) -> bool {
+        for facts in all {
+            if self.claims.len() + candidates.len() >= wanted.limit {
+                return false;
+            }
+            self.last = Some(facts.id);
+            self.entities += 1;
+            if !taken.contains(&facts.id) {
+                candidates.extend(self.sort(facts, wanted, ids));
+            }
+        }
+        true
+    }
+
     /// Counts an entity, or finds that it has a body to upload.
     fn sort(&mut self, facts: Facts, wanted: &Wanted, ids: &dyn IdGenerator) -> Option<Candidate> {
         let outcome = match (&facts.outcome, facts.state.as_deref()) {
