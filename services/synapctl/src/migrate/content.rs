@@ -136,16 +136,16 @@ pub(super) async fn migrate(args: ContentArgs) -> anyhow::Result<Exit> {
     let mut run = Run::new(&args, stop.child_token())?;
     let total = run.services.progress().await?.estimated_entities;
     let outcome = run.all(&mut lines, total).await;
-    run.tally.print_summary(&mut lines)?;
-    outcome?;
-    if run.tally.findings() {
-        return Ok(Exit::Findings);
+    // Of a run that was refused there is nothing to say.
+    if outcome.is_ok() || run.tally.entities() > 0 {
+        run.tally.print_summary(&mut lines)?;
     }
+    outcome?;
     if stop.is_cancelled() {
         eprintln!("synapctl: stopped; the same command goes on from here");
         return Ok(Exit::CouldNotRun);
     }
-    Ok(Exit::Well)
+    Ok(if run.tally.findings() { Exit::Findings } else { Exit::Well })
 }
 
 /// One run of the command.

@@ -397,7 +397,7 @@ async fn what_is_stopped_goes_on_and_what_failed_is_tried_again() {
     old.progress().await;
     assert!(process::signal(slow.id().unwrap(), "INT"));
     let stopped = said(slow.wait_with_output().await.unwrap());
-    assert_eq!(stopped.summary()["done"], Value::Bool(false));
+    assert_eq!((stopped.code, &stopped.summary()["done"]), (3, &Value::Bool(false)));
 
     let (one, two) = tokio::join!(old.run(&["--verify", "none"]), old.run(&["--verify", "none"]));
     for run in [&one, &two] {
