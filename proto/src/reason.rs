@@ -25,6 +25,8 @@ pub const NOT_ADOPTABLE: &str = "NOT_ADOPTABLE";
 pub const ADOPTION_FAILED: &str = "ADOPTION_FAILED";
 /// The storage phase changed under the attempt.
 pub const PHASE_CHANGED: &str = "PHASE_CHANGED";
+/// What was asked for is not done in this storage phase; the metadata has the phase.
+pub const WRONG_PHASE: &str = "WRONG_PHASE";
 /// The stream or the entity is not at the expected version.
 pub const VERSION_CONFLICT: &str = "VERSION_CONFLICT";
 /// The entity was changed since the etag was read; the metadata has the current one.

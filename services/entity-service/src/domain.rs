@@ -1,6 +1,7 @@
 //! What entity-service speaks of, free of protobuf and SQL.
 
 mod adoption;
+mod content_migration;
 mod edit;
 mod listing;
 mod search;
@@ -15,6 +16,10 @@ use uuid::Uuid;
 
 pub use adoption::{
     Amount, DatabaseState, Inspection, Oddity, Statistics, Step, StepProgress, Table,
+};
+pub use content_migration::{
+    Among, Attachment, Check, Claim, Looked, MAX_MIGRATED_BYTES, Notable, Progress, Released,
+    Uploaded, Wanted,
 };
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};

@@ -62,6 +62,12 @@ pub enum Error {
         /// The phase it is in.
         current: Phase,
     },
+    /// What was asked for is not done in this storage phase.
+    #[error("this is done in the storage phase dual_write, and the phase is {}", current.name())]
+    WrongPhase {
+        /// The phase it is in.
+        current: Phase,
+    },
     /// The operation is committed and cannot be given up.
     #[error("the operation is already committed")]
     AlreadyCommitted,
@@ -143,6 +149,18 @@ impl From<MigrateError> for Error {
     }
 }
 
+impl Error {
+    /// Whether it may be otherwise the next time.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Database(cause) => self.is_database_away() || synap_postgres::is_transient(cause),
+            Self::NoRole(_) | Self::QueueFull | Self::TimedOut => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(cause: sqlx::Error) -> Self {
         Self::Database(Arc::new(cause))
@@ -180,6 +198,10 @@ impl From<Error> for RpcError {
             }
             Error::OtherPhase { current } => {
                 Self::new(Code::Aborted, reason::PHASE_CHANGED, message)
+                    .with("phase", current.name())
+            }
+            Error::WrongPhase { current } => {
+                Self::new(Code::FailedPrecondition, reason::WRONG_PHASE, message)
                     .with("phase", current.name())
             }
             Error::AlreadyCommitted => {

@@ -8,8 +8,10 @@ use std::{
 
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
-    adoption_service_server::AdoptionServiceServer, entity_service_server::EntityServiceServer,
-    operation_service_server::OperationServiceServer, storage_service_server::StorageServiceServer,
+    adoption_service_server::AdoptionServiceServer,
+    content_migration_service_server::ContentMigrationServiceServer,
+    entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
+    storage_service_server::StorageServiceServer,
 };
 use synap_rpc::Server;
 use synap_types::SystemIds;
@@ -17,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    grpc::{self, Adoptions, Entities, LONG_CALLS, Operations, Storage},
+    grpc::{
+        self, Adoptions, ContentMigration, Entities, LONG_CALLS, Operations, Storage,
+    },
     maintenance, start,
     store::{Adoption, Store},
 };
@@ -45,6 +49,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0018_search_few_vectors.sql",
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
+        "0021_content_migrations.sql",
     )
 });
 
@@ -72,6 +77,7 @@ impl Service {
         let pool = synap_postgres::connect_pool(&config.database_url, &config.pool_options())?;
         let store =
             Store::new(pool.clone(), config.protocol, config.search.clone(), Arc::new(SystemIds));
+        let content_migration = ContentMigration { store: store.clone() };
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };
@@ -87,6 +93,7 @@ impl Service {
                 move |path| grpc::refused_until_adopted(path, &adoption)
             })
             .add_service(AdoptionServiceServer::new(adoptions))
+            .add_service(ContentMigrationServiceServer::new(content_migration))
             .add_service(EntityServiceServer::new(entities))
             .add_service(operations)
             .add_service(StorageServiceServer::new(storage));

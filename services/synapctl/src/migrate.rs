@@ -1,5 +1,6 @@
 //! `synapctl migrate`: what an installation of V0.2 has, into the stores of this one.
 
+pub(crate) mod content;
 mod events;
 
 use clap::{Args, Subcommand};
@@ -15,6 +16,8 @@ pub struct MigrateArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// The bodies that V0.2 keeps in content_blocks, into the object store.
+    Content(content::ContentArgs),
     /// The events of V0.2, with their ids and times.
     Events(events::EventsArgs),
 }
@@ -22,6 +25,7 @@ enum What {
 /// Runs the command.
 pub(crate) async fn migrate(args: MigrateArgs) -> anyhow::Result<Exit> {
     match args.what {
+        What::Content(args) => content::migrate(args).await,
         What::Events(args) => events::migrate(args).await,
     }
 }

@@ -1,6 +1,7 @@
 //! One file per gRPC service; a handler only validates, calls, and maps.
 
 mod adoption;
+mod content_migration;
 mod convert;
 mod entities;
 mod find;
@@ -9,6 +10,7 @@ mod storage;
 mod vectors;
 
 pub(crate) use adoption::{Adoptions, refused_until_adopted};
+pub(crate) use content_migration::ContentMigration;
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;
 pub(crate) use storage::Storage;

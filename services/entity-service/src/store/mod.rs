@@ -6,6 +6,7 @@ mod ahead;
 mod audit;
 mod begin;
 mod commit;
+mod content_migration;
 mod database;
 mod documents;
 mod edit;

@@ -7,6 +7,7 @@ mod ahead;
 mod audit;
 mod configuration;
 mod content;
+mod content_migration;
 mod edits;
 mod faults;
 mod fencing;

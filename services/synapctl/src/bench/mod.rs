@@ -13,6 +13,7 @@ mod idle;
 mod listing;
 mod listing_notes;
 mod load;
+mod migrate;
 mod notes;
 mod process;
 mod processes;
@@ -43,6 +44,8 @@ enum What {
     Listing(listing::ListingArgs),
     /// Appends through event-service, against INSERT and COPY; reads of the partitioned table.
     Events(events::EventsArgs),
+    /// The migration of V0.2's bodies, against the same read, PUT and read-back.
+    Migrate(migrate::MigrateArgs),
     /// Reads, writes and searches side by side, over many notes of many users, against the same done
     /// straight to the stores.
     Notes(notes::NotesArgs),
@@ -63,6 +66,7 @@ pub(crate) async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
         What::Blobs(args) => blobs::bench(args).await,
         What::Listing(args) => listing::bench(args).await,
         What::Events(args) => events::bench(args).await,
+        What::Migrate(args) => migrate::bench(args).await,
         What::Notes(args) => notes::bench(args).await,
         What::ListingNotes(args) => listing_notes::bench(args).await,
         What::Search(args) => search::bench(args).await,

@@ -17,6 +17,7 @@ mod files;
 mod idempotency;
 mod legacy_events;
 mod listing;
+mod migrate_content;
 mod model;
 mod notes;
 mod outages;

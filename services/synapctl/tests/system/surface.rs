@@ -84,7 +84,13 @@ async fn reflection_lists_and_describes_every_service() {
         (
             Name::Entity,
             "synap.entity.v1",
-            &["AdoptionService", "EntityService", "OperationService", "StorageService"],
+            &[
+                "AdoptionService",
+                "ContentMigrationService",
+                "EntityService",
+                "OperationService",
+                "StorageService",
+            ],
         ),
         (Name::Event, "synap.event.v1", &["EventAdminService", "EventService"]),
         (Name::Gateway, "synap.gateway.v1", &["ActivityService", "FileService", "NoteService"]),
