@@ -17,6 +17,7 @@ mod cli;
 mod events;
 mod migrate;
 mod output;
+mod patience;
 mod run;
 mod status;
 mod token;

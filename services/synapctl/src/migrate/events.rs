@@ -19,19 +19,15 @@ use synap_proto::{
 };
 use synap_rpc::{Channel, RpcError};
 use tokio::time::Instant;
-use tonic::Code;
 
 use crate::{
     cli::Exit,
     output::{Lines, Progress, ReportArgs},
+    patience::patiently,
 };
 
 /// A batch may take so long: it may begin with counting all rows.
 const BATCH_LIMIT: Duration = Duration::from_mins(10);
-/// A service that is started again may be away for so long.
-const AWAY_LIMIT: Duration = Duration::from_mins(1);
-/// How often it is asked whether it is back.
-const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Migrate the events of V0.2 (table `events`) and early V0.3 (`events_v2`) into the event store,
 /// with their ids and times. It can be stopped at any moment, and goes on where it was. When all is
@@ -214,22 +210,6 @@ impl Stubs {
             None => LegacyEntity { id, ..LegacyEntity::default() },
         };
         Ok(ids.into_iter().map(entity).collect())
-    }
-}
-
-/// Calls again while the service is away. Every call here may be repeated.
-async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, RpcError>
-where
-    F: Future<Output = Result<T, tonic::Status>>,
-{
-    let begun = Instant::now();
-    loop {
-        match call().await.map_err(RpcError::from) {
-            Err(error) if error.code == Code::Unavailable && begun.elapsed() < AWAY_LIMIT => {
-                tokio::time::sleep(AWAY_PAUSE).await;
-            }
-            outcome => return outcome,
-        }
     }
 }
 
