@@ -10,6 +10,7 @@ use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
     storage_service_server::StorageServiceServer,
+    verification_service_server::VerificationServiceServer,
 };
 use synap_rpc::Server;
 use synap_types::SystemIds;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    grpc::{Entities, Operations, Storage},
+    grpc::{Entities, Operations, Storage, Verification},
     maintenance,
     store::Store,
 };
@@ -45,6 +46,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0018_search_few_vectors.sql",
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
+        "0024_file_findings.sql",
     )
 });
 
@@ -74,6 +76,7 @@ impl Service {
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };
+        let verification = Verification { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
             .add_service(EntityServiceServer::new(entities))
@@ -81,7 +84,8 @@ impl Service {
                 OperationServiceServer::new(operations)
                     .max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
-            .add_service(StorageServiceServer::new(storage));
+            .add_service(StorageServiceServer::new(storage))
+            .add_service(VerificationServiceServer::new(verification));
         Ok(Self { config, server, pool, store })
     }
 

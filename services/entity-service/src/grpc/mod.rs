@@ -6,7 +6,9 @@ mod find;
 mod operations;
 mod storage;
 mod vectors;
+mod verification;
 
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;
 pub(crate) use storage::Storage;
+pub(crate) use verification::Verification;

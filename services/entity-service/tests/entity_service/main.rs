@@ -25,4 +25,5 @@ mod search;
 mod support;
 mod validation;
 mod vectors;
+mod verification;
 mod walls;
