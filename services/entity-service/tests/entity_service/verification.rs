@@ -141,6 +141,13 @@ async fn what_was_found_sound_is_due_again_when_it_changes_or_ages() {
     assert_eq!(api.summary(false).await.verified, 2);
     api.record(&notes[0].0, &notes[0].1, checksum, CheckOutcome::Sound).await;
 
+    // A wrong checksum does not become right by asking.
+    let (wrong, key) = &notes[2];
+    api.record(wrong, key, checksum, CheckOutcome::ChecksumDiffers).await;
+    api.record(wrong, key, head, CheckOutcome::Sound).await;
+    assert_eq!(api.summary(true).await.checksum_differs, 1);
+    api.record(wrong, key, checksum, CheckOutcome::Sound).await;
+
     // Another key: the look was of another body, and a late one is not recorded.
     running.api.update("bob", &notes[1].0, "another").await;
     let changed = api.record(&notes[1].0, &notes[1].1, checksum, CheckOutcome::Sound).await;

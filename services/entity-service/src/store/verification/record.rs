@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// In the order of ids, so that two who record the same wait for each other and for nothing else. Who
-/// finds sound by asking what was found sound by reading takes nothing back.
+/// only asks and finds nothing takes back nothing that was found by reading.
 const RECORD: &str = "
     INSERT INTO file_checks AS c (entity_id, key, level, outcome, file_verified_at)
     SELECT e.id, i.key, i.level, i.outcome, CASE WHEN i.verified THEN clock_timestamp() END
@@ -20,12 +20,14 @@ const RECORD: &str = "
     JOIN entities e ON e.id = i.id AND e.file_path = i.key
     ORDER BY e.id
     ON CONFLICT (entity_id) DO UPDATE SET
-        key = excluded.key, outcome = excluded.outcome, checked_at = excluded.checked_at,
-        (level, file_verified_at) = (
+        key = excluded.key, checked_at = excluded.checked_at,
+        (level, outcome, file_verified_at) = (
             SELECT CASE WHEN stays THEN c.level ELSE excluded.level END,
+                   CASE WHEN stays THEN c.outcome ELSE excluded.outcome END,
                    CASE WHEN stays THEN c.file_verified_at ELSE excluded.file_verified_at END
-            FROM (SELECT c.key = excluded.key AND excluded.outcome = 'sound'
-                     AND excluded.file_verified_at IS NULL AND c.file_verified_at IS NOT NULL)
+            FROM (SELECT c.key = excluded.key AND excluded.level = 'head'
+                     AND excluded.outcome = 'sound'
+                     AND (c.file_verified_at IS NOT NULL OR c.outcome = 'checksum_differs'))
                 AS s (stays))
     RETURNING entity_id";
 
