@@ -5,20 +5,27 @@
 //! - `token`: a development token.
 //! - `status`: what each service says of itself.
 //! - `migrate`: what V0.2 has, into the stores of this installation.
-//! - `verify`: whether entities are what their events say.
+//! - `verify`: whether the object store, or the event store, has what entities say.
+//! - `monitor`: the same all the time, a little at a time, with alerts.
+//! - `reconcile`: the object store against rows, both ways, and the quarantine.
 //! - `events`: the upkeep of the event store, and the end of V0.2's.
 //! - `bench`: the system beside its floor.
 //!
 //! Every other command talks to the services over gRPC; the database is never opened from here,
 //! but for the floor of a benchmark.
 
+mod age;
 mod bench;
 mod cli;
 mod events;
+mod looks;
 mod migrate;
+mod monitor;
 mod output;
 mod patience;
+mod reconcile;
 mod run;
+mod statistics;
 mod status;
 mod token;
 pub mod up;
