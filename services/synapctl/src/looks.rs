@@ -9,7 +9,8 @@ use synap_proto::{
     content::{BatchHeadBlobsRequest, Blob, content_service_client::ContentServiceClient},
     entity::{
         BatchGetFilesToCheckRequest, CheckLevel, CheckOutcome, FileCheck, FileToCheck,
-        ListFilesToCheckRequest, ListFilesToCheckResponse, RecordFileChecksRequest,
+        GetVerificationSummaryRequest, GetVerificationSummaryResponse, ListFilesToCheckRequest,
+        ListFilesToCheckResponse, RecordFileChecksRequest,
         verification_service_client::VerificationServiceClient,
     },
 };
@@ -128,6 +129,16 @@ impl Looks {
     ) -> Result<ListFilesToCheckResponse, RpcError> {
         patiently(|| async {
             Ok(self.rows.clone().list_files_to_check(request.clone()).await?.into_inner())
+        })
+        .await
+    }
+
+    /// How much there is, and what was found. Reads all rows.
+    pub(crate) async fn summary(&self) -> Result<GetVerificationSummaryResponse, RpcError> {
+        patiently(|| async {
+            let mut request = Request::new(GetVerificationSummaryRequest { findings_only: false });
+            request.set_timeout(LOOK_LIMIT);
+            Ok(self.rows.clone().get_verification_summary(request).await?.into_inner())
         })
         .await
     }

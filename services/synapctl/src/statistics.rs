@@ -70,7 +70,7 @@ mod tests {
     fn chances_add_up() {
         near(at_most(0, 10, 0.5), 0.5_f64.powi(10));
         near(at_most(4, 9, 0.5), 0.5);
-        near(at_most(6, 300, 0.05), 0.0088);
+        near(at_most(6, 300, 0.05), 0.006_58);
         near(at_most(3, 3, 0.9), 1.0);
         near(at_most(0, 0, 0.5), 1.0);
         assert!(at_most(100_000, 200_000, 0.6) < 1e-9);

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub(crate) use files::summary;
-
 use crate::{age, cli::Exit, looks::ServiceUrls, output::ReportArgs};
 
 /// Compare every entity with its object in the store: it is there, and has its size and its SHA-256.

@@ -8,7 +8,7 @@ use synap_proto::{
     content::ListBlobsRequest,
     entity::{
         CheckLevel, CheckOrder, CheckScope, FileToCheck, GetVerificationSummaryRequest,
-        GetVerificationSummaryResponse, ListFilesToCheckRequest,
+        GetVerificationSummaryResponse, ListFilesToCheckRequest, ListFilesToCheckResponse,
     },
 };
 use synap_rpc::RpcError;
@@ -20,7 +20,6 @@ use crate::{
     patience::patiently,
     reconcile::unknown,
     statistics,
-    verify::summary,
 };
 
 /// Keys that one interval takes from the store's listing; it may go past its end and take as many
@@ -106,7 +105,7 @@ impl<'a> Watch<'a> {
 
     pub(super) async fn look(&mut self, lines: &mut Lines) -> anyhow::Result<Tick> {
         if self.count.is_multiple_of(COUNT_EVERY) {
-            self.files = summary(&self.looks).await?.with_file;
+            self.files = self.looks.summary().await?.with_file;
         }
         self.count += 1;
         let alert_below = self.args.alert_below;
@@ -132,32 +131,22 @@ impl<'a> Watch<'a> {
     /// The sync rate, of files drawn at random.
     async fn sample(&mut self, tick: &mut Tick) -> Result<Vec<Finding>, RpcError> {
         let drawn = self.list(CheckOrder::Random, self.args.sample).await?;
+        let (drawn, complete) = (drawn.files, drawn.complete);
         if self.cursor.is_none() {
             self.cursor = Some(drawn.first().map_or_else(String::new, |file| file.key.clone()));
         }
         let answer = self.examine(drawn, CheckLevel::Head, Record::Findings).await?;
-        tick.sampled = answer.looked - answer.changed;
-        // Whatever is drawn at random is then never short of what is wanted, unless it is all.
-        tick.complete = tick.sampled < i64::from(self.args.sample) && tick.sampled >= self.files;
-        let bad = as_count(answer.findings.len());
-        let (k, n) = (bad.unsigned_abs(), tick.sampled.unsigned_abs());
-        let limit = self.args.alert_below / 100.0;
-        #[expect(clippy::cast_precision_loss, reason = "a sample is small")]
-        let rate = if n == 0 { 1.0 } else { 1.0 - k as f64 / n as f64 };
-        tick.sync_rate = rate;
-        tick.alert = if tick.complete || n == 0 {
-            rate < limit
-        } else {
-            // Were the rate below the limit, so few bad ones would be rare.
-            statistics::at_most(k, n, 1.0 - limit) > 1.0 - CONFIDENCE
-        };
+        (tick.sampled, tick.complete) = (answer.looked - answer.changed, complete);
+        let bad = as_count(answer.findings.len()).unsigned_abs();
+        (tick.sync_rate, tick.alert) =
+            judge(bad, tick.sampled.unsigned_abs(), complete, self.args.alert_below / 100.0);
         Ok(answer.findings)
     }
 
     /// What is to be read: the newest; and of the others those that nobody has looked at, then those
     /// that were looked at longest ago.
     async fn due(&mut self) -> Result<Vec<FileToCheck>, RpcError> {
-        let mut due = self.list(CheckOrder::Newest, self.args.newest).await?;
+        let mut due = self.list(CheckOrder::Newest, self.args.newest).await?.files;
         let never = ListFilesToCheckRequest {
             order: CheckOrder::ById.into(),
             scope: CheckScope::NeverChecked.into(),
@@ -170,7 +159,7 @@ impl<'a> Watch<'a> {
         let left = self.args.batch - i32::try_from(never.files.len()).unwrap_or(i32::MAX);
         due.extend(never.files);
         if left > 0 {
-            due.extend(self.list(CheckOrder::LeastRecentlyChecked, left).await?);
+            due.extend(self.list(CheckOrder::LeastRecentlyChecked, left).await?.files);
         }
         let mut seen = HashSet::new();
         due.retain(|file| seen.insert(file.entity_id.clone()));
@@ -227,10 +216,13 @@ impl<'a> Watch<'a> {
         .await
     }
 
-    async fn list(&self, order: CheckOrder, limit: i32) -> Result<Vec<FileToCheck>, RpcError> {
+    async fn list(
+        &self,
+        order: CheckOrder,
+        limit: i32,
+    ) -> Result<ListFilesToCheckResponse, RpcError> {
         let order = order.into();
-        let request = ListFilesToCheckRequest { order, limit, ..Default::default() };
-        Ok(self.looks.list(&request).await?.files)
+        self.looks.list(&ListFilesToCheckRequest { order, limit, ..Default::default() }).await
     }
 
     async fn examine(
@@ -258,5 +250,37 @@ impl<'a> Watch<'a> {
             Ok(self.looks.rows.clone().get_verification_summary(request).await?.into_inner())
         })
         .await
+    }
+}
+
+/// The sync rate, and whether it may be below the limit: `bad` of `sampled` were. Where all files were
+/// asked for there is no doubt; and where so few could be drawn that they prove nothing either way, the
+/// rate is taken for what it is.
+#[expect(clippy::cast_precision_loss, reason = "a sample is small")]
+fn judge(bad: u64, sampled: u64, complete: bool, limit: f64) -> (f64, bool) {
+    if sampled == 0 {
+        return (1.0, false);
+    }
+    let rate = 1.0 - bad as f64 / sampled as f64;
+    // Were the rate below the limit, so few bad ones would be rare.
+    let is_rare = |bad| statistics::at_most(bad, sampled, 1.0 - limit) <= 1.0 - CONFIDENCE;
+    let proves = !complete && is_rare(0);
+    (rate, if proves { !is_rare(bad) } else { rate < limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_must_show_that_the_rate_is_not_below_the_limit() {
+        let alert = |bad, sampled, complete| judge(bad, sampled, complete, 0.95).1;
+        assert!(!alert(0, 300, false) && !alert(6, 300, false));
+        assert!(alert(7, 300, false) && alert(300, 300, false));
+        // All that there are.
+        assert!(!alert(7, 200, true) && alert(11, 200, true));
+        // Too few to prove anything.
+        assert!(!alert(0, 0, false) && !alert(0, 3, false) && !alert(1, 80, false));
+        assert!(alert(1, 3, false));
     }
 }

@@ -3,9 +3,8 @@
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use synap_proto::entity::{
     CheckLevel, CheckOrder, CheckScope, FileToCheck, GetStorageStatusRequest,
-    GetVerificationSummaryRequest, GetVerificationSummaryResponse, ListContentDifferencesRequest,
-    ListContentDifferencesResponse, ListFilesToCheckRequest,
-    storage_service_client::StorageServiceClient,
+    GetVerificationSummaryResponse, ListContentDifferencesRequest, ListContentDifferencesResponse,
+    ListFilesToCheckRequest, storage_service_client::StorageServiceClient,
 };
 use synap_rpc::{Channel, RpcError};
 use tonic::Request;
@@ -27,12 +26,12 @@ const PAGE: i32 = 1_000;
 const LONG: std::time::Duration = std::time::Duration::from_mins(10);
 
 pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
-    let lines = args.report.lines()?;
-    let before = summary(&Looks::connect(&args.urls)?).await?;
+    let looks = Looks::connect(&args.urls)?;
+    let before = looks.summary().await?;
     let mut run = Run {
         args,
-        looks: Looks::connect(&args.urls)?,
-        lines,
+        looks,
+        lines: args.report.lines()?,
         progress: Progress::new(),
         report: Report::new(args.level == Level::Checksum),
     };
@@ -41,7 +40,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     run.progress.clear();
     let Run { looks, mut lines, mut report, .. } = run;
     let phase = phase(&args.urls.entity_url).await?;
-    report.conclude(&summary(&looks).await?, phase);
+    report.conclude(&looks.summary().await?, phase);
     lines.print(&report)?;
     Ok(if report.has_findings() { Exit::Findings } else { Exit::Well })
 }
@@ -171,15 +170,6 @@ fn without_file(file: FileToCheck) -> Finding {
         key: String::new(),
         detail: "its text is in its content block only".to_owned(),
     }
-}
-
-pub(crate) async fn summary(looks: &Looks) -> Result<GetVerificationSummaryResponse, RpcError> {
-    patiently(|| async {
-        let mut request = Request::new(GetVerificationSummaryRequest { findings_only: false });
-        request.set_timeout(LONG);
-        Ok(looks.rows.clone().get_verification_summary(request).await?.into_inner())
-    })
-    .await
 }
 
 async fn differences(
