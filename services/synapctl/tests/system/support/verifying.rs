@@ -72,7 +72,7 @@ impl System {
             stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let said = String::from_utf8(output.stderr).unwrap();
         let code = output.status.code().unwrap_or_else(|| panic!("{args:?}: {said}"));
-        if code == 3 {
+        if code > 1 {
             let total = Value::String(said);
             return Said { code, findings: lines, total };
         }
