@@ -1,6 +1,7 @@
 //! `synap.content.v1.ContentService`: each call validates, calls the store, maps the answer.
 
 mod describe;
+mod moves;
 
 use std::pin::Pin;
 
@@ -11,7 +12,8 @@ use synap_proto::{
         BatchHeadBlobsRequest, BatchHeadBlobsResponse, Blob, BlobLookup, BuildKeyRequest,
         BuildKeyResponse, DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse,
         HeadBlobRequest, HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
-        PutBlobResponse, PutBlobSpec, SignUrlRequest, SignUrlResponse,
+        PutBlobResponse, PutBlobSpec, QuarantineBlobsRequest, QuarantineBlobsResponse,
+        RestoreBlobsRequest, RestoreBlobsResponse, SignUrlRequest, SignUrlResponse,
         content_service_server::ContentService,
     },
     field::{self, Checked, Violation},
@@ -20,12 +22,12 @@ use synap_types::{BlobKey, Checksum, Clock as _, Hasher, InvalidKey, SystemClock
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::describe::Urls;
-use self::describe::raw;
+use self::{describe::raw, moves::Direction};
 use crate::{
     domain::Promise,
     error::ContentError,
     sign::{Signer, Wish},
-    store::{BlobStore, Listed, Range, StoreError},
+    store::{BlobStore, Listed, Listing, Range, StoreError},
     upload::Uploads,
 };
 
@@ -122,14 +124,19 @@ impl ContentService for Content {
         &self,
         request: Request<ListBlobsRequest>,
     ) -> Result<Response<Self::ListBlobsStream>, Status> {
-        let ListBlobsRequest { prefix, start_after } = request.into_inner();
+        let ListBlobsRequest { prefix, start_after: after, with_foreign } = request.into_inner();
+        if with_foreign && !prefix.is_empty() {
+            let why = Violation::new("with_foreign", "is of the whole store; leave prefix out");
+            return Err(ContentError::Field(why).into());
+        }
         let urls = self.urls.clone();
         let describe = move |blob: Listed| urls.describe_found(&blob.key, blob.meta);
         let messages = self
             .store
-            .list(&prefix, &start_after)
+            .list(Listing { prefix, after, with_foreign })
             .map_ok(move |page| ListBlobsResponse {
-                blobs: page.into_iter().map(&describe).collect(),
+                blobs: page.blobs.into_iter().map(&describe).collect(),
+                foreign: page.foreign,
             })
             .map_err(|error| ContentError::Store(error).into());
         Ok(Response::new(messages.boxed()))
@@ -143,6 +150,25 @@ impl ContentService for Content {
         let wish = wish.map_err(ContentError::Field)?;
         let signed = self.signer.sign(&wish, SystemClock.now()).await;
         Ok(Response::new(signed.map_err(ContentError::Store)?))
+    }
+
+    async fn quarantine_blobs(
+        &self,
+        request: Request<QuarantineBlobsRequest>,
+    ) -> Result<Response<QuarantineBlobsResponse>, Status> {
+        let (ways, aside) =
+            moves::checked_aside(request.into_inner()).map_err(ContentError::Field)?;
+        let moves = self.move_blobs(ways, aside).await?;
+        Ok(Response::new(QuarantineBlobsResponse { moves }))
+    }
+
+    async fn restore_blobs(
+        &self,
+        request: Request<RestoreBlobsRequest>,
+    ) -> Result<Response<RestoreBlobsResponse>, Status> {
+        let ways = moves::checked_ways(request.into_inner().keys).map_err(ContentError::Field)?;
+        let moves = self.move_blobs(ways, Direction::Back).await?;
+        Ok(Response::new(RestoreBlobsResponse { moves }))
     }
 
     async fn delete_blobs(

@@ -8,6 +8,7 @@
 //! 3. `upload`: the way of a body into the store: held if it is small, else passed on part by part;
 //!    not visible before it turned out to be what was promised.
 //! 4. `domain`: what a body is made of on that way, and the memory that all of them may take.
+//!    `moves`: the way of a blob into quarantine and back, over the same road.
 //! 5. `sign` and `http`: signed URLs, and how they are served where the store has none.
 //! 6. `store`: memory, the local file system, or S3/R2, behind one type. A key is written once.
 //! 7. `readiness`: whether the store can be worked with.
@@ -20,6 +21,7 @@ mod domain;
 mod error;
 mod grpc;
 mod http;
+mod moves;
 mod readiness;
 mod sign;
 mod store;

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     failure::{StoreError, words},
     large::{LargeBlob, Plan},
-    list::{Listed, Pages},
+    list::{Listed, Listing, Pages},
     read::{OpenBlob, Range},
 };
 use self::{
@@ -220,13 +220,13 @@ impl BlobStore {
         first
     }
 
-    /// Lists blobs in pages, ascending by key: those that begin with `prefix` and come after
-    /// `after`. What is no blob of ours is passed over.
-    pub(crate) fn list(&self, prefix: &str, after: &str) -> Pages {
+    /// Lists blobs in pages, ascending by key. What is no blob of ours is passed over, unless it is
+    /// asked for.
+    pub(crate) fn list(&self, listing: Listing) -> Pages {
         match self {
-            Self::Memory(objects) => list::memory(objects, prefix, after),
-            Self::Local(local) => local.list(prefix, after),
-            Self::S3(s3) => list::s3(Arc::clone(s3), prefix, after),
+            Self::Memory(objects) => list::memory(objects, listing),
+            Self::Local(local) => local.list(listing),
+            Self::S3(s3) => list::s3(Arc::clone(s3), listing),
         }
     }
 

@@ -6,6 +6,7 @@ mod edit;
 mod listing;
 mod search;
 mod vectors;
+mod verification;
 pub mod words;
 
 use std::time::Duration;
@@ -25,6 +26,10 @@ pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};
 pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
+pub use verification::{
+    ContentDifference, Differences, FileCheck, FileToCheck, Level, Outcome, Sample, Scope,
+    VerificationSummary, Walk, WalkedFiles,
+};
 
 /// Names one write: ids of one user never meet another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -12,6 +12,7 @@ use synap_proto::entity::{
     content_migration_service_server::ContentMigrationServiceServer,
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
     storage_service_server::StorageServiceServer,
+    verification_service_server::VerificationServiceServer,
 };
 use synap_rpc::Server;
 use synap_types::SystemIds;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     grpc::{
-        self, Adoptions, ContentMigration, Entities, LONG_CALLS, Operations, Storage,
+        self, Adoptions, ContentMigration, Entities, LONG_CALLS, Operations, Storage, Verification,
     },
     maintenance, start,
     store::{Adoption, Store},
@@ -50,6 +51,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
         "0021_content_migrations.sql",
+        "0024_file_findings.sql",
     )
 });
 
@@ -85,6 +87,7 @@ impl Service {
         let adoptions = Adoptions { adoption: adoption.clone() };
         let operations =
             OperationServiceServer::new(operations).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let verification = Verification { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
             .long_calls(LONG_CALLS)
@@ -96,7 +99,8 @@ impl Service {
             .add_service(ContentMigrationServiceServer::new(content_migration))
             .add_service(EntityServiceServer::new(entities))
             .add_service(operations)
-            .add_service(StorageServiceServer::new(storage));
+            .add_service(StorageServiceServer::new(storage))
+            .add_service(VerificationServiceServer::new(verification));
         Ok(Self { config, server, pool, store, adoption })
     }
 

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
-use crate::{adopt, bench, cost, events, migrate, run as service, status, token, up, verify};
+use crate::{
+    adopt, bench, cost, events, migrate, monitor, reconcile, run as service, status, token, up,
+    verify,
+};
 
 /// Operates Synap storage.
 #[derive(Debug, Parser)]
@@ -37,6 +40,10 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Compare what one store says with what the others say.
     Verify(verify::VerifyArgs),
+    /// Watch how far the object store and the database agree.
+    Monitor(monitor::MonitorArgs),
+    /// Compare the object store with the rows, both ways; quarantine what no row names.
+    Reconcile(reconcile::ReconcileArgs),
     /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
     Cost(cost::CostArgs),
@@ -86,6 +93,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cost(args) => cost::cost(args).await,
         Command::Migrate(args) => Box::pin(migrate::migrate(args)).await,
         Command::Verify(args) => Box::pin(verify::verify(args)).await,
+        Command::Monitor(args) => Box::pin(monitor::monitor(args)).await,
+        Command::Reconcile(args) => Box::pin(reconcile::reconcile(args)).await,
         Command::Events(args) => events::events(args).await,
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
     };
@@ -102,6 +111,6 @@ impl Command {
     }
 
     fn is_server(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Run(_))
+        matches!(self, Self::Up(_) | Self::Run(_) | Self::Monitor(_))
     }
 }

@@ -7,7 +7,9 @@
 //! - `adopt`: a database of V0.2, while it is in use.
 //! - `cost`: what is stored, in dollars.
 //! - `migrate`: what V0.2 has, into the stores of this installation.
-//! - `verify`: whether entities are what their events say.
+//! - `verify`: whether the object store, or the event store, has what entities say.
+//! - `monitor`: the same all the time, a little at a time, with alerts.
+//! - `reconcile`: the object store against rows, both ways, and the quarantine.
 //! - `events`: the upkeep of the event store, and the end of V0.2's.
 //! - `bench`: the system beside its floor.
 //!
@@ -15,14 +17,19 @@
 //! but for the floor of a benchmark.
 
 mod adopt;
+mod age;
 mod bench;
 mod cli;
 mod cost;
 mod events;
+mod looks;
 mod migrate;
+mod monitor;
 mod output;
 mod patience;
+mod reconcile;
 mod run;
+mod statistics;
 mod status;
 mod token;
 mod units;

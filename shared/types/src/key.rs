@@ -9,6 +9,9 @@ use crate::{MediaType, UserId};
 /// Longest key in bytes (the limit of S3 and R2).
 pub const MAX_KEY_BYTES: usize = 1024;
 
+/// What the keys of blobs in quarantine begin with.
+const QUARANTINE: &str = "quarantine/";
+
 /// What an entity is: `note`, `task`, `project`, `page`, … Lower-case ASCII letters and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EntityType(String);
@@ -65,8 +68,11 @@ pub enum InvalidKey {
     /// The key is empty or longer than [`MAX_KEY_BYTES`].
     #[error("a key is 1 to {MAX_KEY_BYTES} bytes long")]
     Length,
-    /// The key is neither below `users/<user>/` nor a file of the archive of events.
-    #[error("a key begins with users/<user>/, or is events/<partition>/<uuid>.parquet")]
+    /// The key is neither below `users/<user>/`, nor in quarantine, nor a file of the archive of events.
+    #[error(
+        "a key begins with users/<user>/ or quarantine/users/<user>/, or is \
+             events/<partition>/<uuid>.parquet"
+    )]
     OutsideUsers,
     /// A segment is empty, `.` or `..`, too long for a file name, or has a character that
     /// [`BlobKey::build`] would have percent-encoded.
@@ -122,6 +128,20 @@ impl BlobKey {
         Self::parse(format!("events/{partition}/{archive_id}.parquet"))
     }
 
+    /// The key that the blob of this one has in quarantine: `quarantine/{key}`; `None` unless this is
+    /// a user's key, and short enough.
+    #[must_use]
+    pub fn in_quarantine(&self) -> Option<Self> {
+        let is_users = self.0.starts_with("users/");
+        is_users.then(|| Self::parse(format!("{QUARANTINE}{self}")).ok()).flatten()
+    }
+
+    /// The key that a blob in quarantine had; `None` if it is in none.
+    #[must_use]
+    pub fn out_of_quarantine(&self) -> Option<Self> {
+        self.0.strip_prefix(QUARANTINE).map(|key| Self(key.to_owned()))
+    }
+
     /// Checks a key that came over the wire or out of a row.
     ///
     /// # Errors
@@ -136,7 +156,7 @@ impl BlobKey {
         }
         let segments: Vec<&str> = text.split('/').collect();
         let is_in_place = match &segments[..] {
-            ["users", _, _, ..] => true,
+            ["users", _, _, ..] | ["quarantine", "users", _, _, ..] => true,
             ["events", _, file] => {
                 file.strip_suffix(".parquet").is_some_and(|id| Uuid::try_parse(id).is_ok())
             }
@@ -223,6 +243,22 @@ mod tests {
             assert_eq!(BlobKey::parse(bad), Err(InvalidKey::OutsideUsers), "{bad}");
         }
         assert!(BlobKey::archive("a/b", Uuid::from_u128(1)).is_err());
+    }
+
+    #[test]
+    fn a_key_goes_into_quarantine_and_comes_out_as_it_was() {
+        let key = BlobKey::parse("users/u/notes/x.md").unwrap();
+        let there = key.in_quarantine().unwrap();
+        assert_eq!(there.as_str(), "quarantine/users/u/notes/x.md");
+        assert!(!there.belongs_to(&UserId::parse("u").unwrap()));
+        assert_eq!(there.out_of_quarantine(), Some(key.clone()));
+        assert_eq!((there.in_quarantine(), key.out_of_quarantine()), (None, None));
+        let longest =
+            BlobKey::parse(format!("users/u/{}", "a".repeat(255) + "/") + &"b".repeat(255));
+        assert!(longest.unwrap().in_quarantine().is_some());
+        let archive = BlobKey::archive("w", Uuid::from_u128(1)).unwrap();
+        assert_eq!(archive.in_quarantine(), None);
+        assert!(BlobKey::parse("quarantine/events/w/x").is_err());
     }
 
     #[test]

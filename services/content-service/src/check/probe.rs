@@ -13,7 +13,7 @@ use crate::{
     domain::Promise,
     error::ContentError,
     sign::{Allows, BoundBody, Signer, Wish},
-    store::{BlobStore, Range, StoreError, words},
+    store::{BlobStore, Listing, Range, StoreError, words},
     upload::Uploads,
 };
 
@@ -72,7 +72,7 @@ impl Probe<'_> {
     async fn put(&self, key: &BlobKey) -> Seen {
         // Some servers make any bucket that is written to: then it is never the wrong one.
         if let Err(error @ StoreError::Unavailable { .. }) =
-            self.store.list(&self.prefix, "").try_next().await
+            self.store.list(Listing::of(&self.prefix)).try_next().await
             && error.cause().contains("NoSuchBucket")
         {
             return Err(self.explain("write", &error));
@@ -163,14 +163,14 @@ impl Probe<'_> {
     }
 
     async fn list(&self, key: &BlobKey) -> Seen {
-        let mut pages = self.store.list(&self.prefix, "");
+        let mut pages = self.store.list(Listing::of(&self.prefix));
         let mut count = 0;
         let mut found = false;
         loop {
             match pages.try_next().await {
                 Ok(Some(page)) => {
-                    count += page.len();
-                    found |= page.iter().any(|blob| blob.key == *key);
+                    count += page.blobs.len();
+                    found |= page.blobs.iter().any(|blob| blob.key == *key);
                 }
                 Ok(None) if found => return Ok(format!("{count} objects of this check")),
                 Ok(None) => return Err("the object that was written is not listed".to_owned()),

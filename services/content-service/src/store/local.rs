@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{directories::Directories, writers::Writers};
 pub(super) use self::{draft::Draft, large::LocalDraft};
-use super::{BlobMeta, OpenBlob, Pages, Plan, Range, StoreError};
+use super::{BlobMeta, Listing, OpenBlob, Pages, Plan, Range, StoreError};
 use crate::domain::Share;
 
 /// The store.
@@ -132,8 +132,8 @@ impl Local {
         found
     }
 
-    pub(super) fn list(&self, prefix: &str, after: &str) -> Pages {
-        walk::pages(self.directories.root(), prefix, after)
+    pub(super) fn list(&self, listing: Listing) -> Pages {
+        walk::pages(self.directories.root(), listing)
     }
 
     /// Whether the directory is there and takes a file. Nothing is left behind.
@@ -157,6 +157,11 @@ impl Local {
         let directories = Arc::clone(&self.directories);
         tokio::task::spawn_blocking(move || sweep::sweep(directories.root(), now, &stop));
     }
+}
+
+/// What this service keeps beside the blobs: what readiness writes, the secret of URLs, drafts.
+fn is_ours(name: &str) -> bool {
+    matches!(name, ".probe" | ".url-secret") || sweep::is_staging(name)
 }
 
 /// There is nothing, or a directory, which is no blob: keys go through it, none ends there.

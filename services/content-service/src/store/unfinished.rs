@@ -16,7 +16,7 @@ use synap_types::{BlobKey, Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{S3, StoreError, list::USERS, path};
+use super::{S3, StoreError, path};
 
 /// No upload takes so long: the longest deadline of a call is a small part of it.
 const LEFT_BEHIND: TimeDelta = TimeDelta::days(1);
@@ -63,7 +63,7 @@ impl S3 {
             loop {
                 days.tick().await;
                 let before = clock.now() - LEFT_BEHIND;
-                match s3.abort_uploads(USERS, |upload| upload.initiated < before).await {
+                match s3.abort_uploads("", |upload| upload.initiated < before).await {
                     Ok(0) => {}
                     Ok(count) => tracing::info!(count, "uploads of died processes aborted"),
                     Err(error) => tracing::warn!(

@@ -9,10 +9,15 @@ use synap_rpc::RpcError;
 
 use crate::running::{Running, over_every_store, start};
 
-over_every_store!(a_listing_has_every_blob_once_and_ascends, what_is_no_blob_is_not_listed);
+over_every_store!(
+    a_listing_has_every_blob_once_and_ascends,
+    what_is_no_blob_is_not_listed,
+    what_is_not_ours_is_named_to_who_asks,
+);
 
 async fn list(service: &Running, prefix: &str, after: &str) -> Result<Vec<Blob>, RpcError> {
-    let request = ListBlobsRequest { prefix: prefix.to_owned(), start_after: after.to_owned() };
+    let (prefix, start_after) = (prefix.to_owned(), after.to_owned());
+    let request = ListBlobsRequest { prefix, start_after, with_foreign: false };
     let answer = service.client().list_blobs(request).await;
     let mut pages = answer.map_err(|status| RpcError::from_status(&status))?.into_inner();
     let mut blobs = Vec::new();
@@ -87,6 +92,48 @@ async fn what_is_no_blob_is_not_listed(service: Running) {
         fs::write(root.join(foreign), b"?").unwrap();
     }
     assert_eq!(keys(&service, "", "").await, ["users/u/notes/x.md"]);
+}
+
+async fn what_is_not_ours_is_named_to_who_asks(service: Running) {
+    let archive = "events/events_2026w48/0193f6a0-7b1c-7d2e-8f3a-1b2c3d4e5f60.parquet";
+    let mut expected = ["users/u/notes/x.md", archive, "quarantine/users/u/notes/y.md"];
+    for key in expected {
+        service.put(key, key.as_bytes()).await.unwrap();
+    }
+    let strange = ["backups/2026.tar", "notes.txt", "users/top", "users/u/no key"];
+    let root = match service.backend {
+        Backend::Memory => None,
+        Backend::Local => Some(service.directory.clone()),
+        Backend::S3 => Some(service.s3.as_ref().unwrap().objects()),
+    };
+    if let Some(root) = &root {
+        fs::create_dir(root.join("backups")).unwrap();
+        for name in strange {
+            fs::write(root.join(name), b"?").unwrap();
+        }
+        // Drafts of ours.
+        fs::write(root.join("users/u/#12"), b"?").unwrap();
+    }
+    let request = |with_foreign, prefix: &str| ListBlobsRequest {
+        with_foreign,
+        prefix: prefix.to_owned(),
+        start_after: String::new(),
+    };
+    let answer = service.client().list_blobs(request(true, "")).await.unwrap().into_inner();
+    let pages: Vec<_> = answer.map(Result::unwrap).collect().await;
+    let mut found: Vec<_> =
+        pages.iter().flat_map(|page| &page.blobs).map(|blob| &*blob.key).collect();
+    let mut foreign: Vec<_> = pages.iter().flat_map(|page| &page.foreign).collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    foreign.retain(|name| !name.contains('#'));
+    foreign.sort_unstable();
+    assert_eq!(foreign, if root.is_some() { &strange[..] } else { &[] });
+    let error = service.client().list_blobs(request(true, "users/")).await.map(drop).unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
+    assert_eq!(keys(&service, "", "").await, ["users/u/notes/x.md"]);
+    assert_eq!(keys(&service, "quarantine/", "").await, ["quarantine/users/u/notes/y.md"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod heads;
 mod large;
 mod listing;
 mod outages;
+mod quarantine;
 mod races;
 mod ranges;
 mod refusals;

@@ -8,12 +8,14 @@ mod find;
 mod operations;
 mod storage;
 mod vectors;
+mod verification;
 
 pub(crate) use adoption::{Adoptions, refused_until_adopted};
 pub(crate) use content_migration::ContentMigration;
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;
 pub(crate) use storage::Storage;
+pub(crate) use verification::Verification;
 
 /// Calls that take as long as a database does.
 pub(crate) const LONG_CALLS: &[&str] = &[

@@ -22,6 +22,7 @@ mod search;
 mod settle;
 mod status;
 mod vectors;
+mod verification;
 
 use std::sync::Arc;
 

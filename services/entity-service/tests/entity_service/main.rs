@@ -27,4 +27,5 @@ mod search;
 mod support;
 mod validation;
 mod vectors;
+mod verification;
 mod walls;

@@ -34,7 +34,7 @@ const LOOKED_AT_AGAIN: usize = 10_000;
 
 pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let mut lines = args.report.lines()?;
-    let entity = Channel::connect("entity-service", &args.entity_url)?;
+    let entity = Channel::connect("entity-service", &args.urls.entity_url)?;
     let stores = Stores {
         all: StorageServiceClient::new(entity.clone()),
         entity: EntityServiceClient::new(entity),

@@ -50,7 +50,7 @@ fn sweep_below(
 }
 
 /// No key has a `#`: what is named so was never a blob.
-fn is_staging(name: &str) -> bool {
+pub(super) fn is_staging(name: &str) -> bool {
     name.rsplit_once('#')
         .is_some_and(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
 }

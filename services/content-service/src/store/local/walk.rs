@@ -19,20 +19,23 @@ use rustix::{
 use synap_types::BlobKey;
 use tokio::task::JoinHandle;
 
-use super::{BlobMeta, Pages, StoreError};
-use crate::store::list::{Listed, PAGE, of_keys};
+use super::{BlobMeta, Listing, Pages, StoreError, is_ours};
+use crate::store::list::{Listed, PAGE, Page};
 
 /// Names of one directory that are held at a time; while it is read, twice as many. A name takes
 /// some 80 bytes.
 const KEPT: usize = 128 * 1024;
 
-/// Lists what is below `root`: keys that begin with `prefix` and come after `after`.
-pub(super) fn pages(root: &Path, prefix: &str, after: &str) -> Pages {
-    let Some(prefix) = of_keys(prefix) else { return stream::empty().boxed() };
+/// Lists what is below `root`.
+pub(super) fn pages(root: &Path, listing: Listing) -> Pages {
+    let Some(prefix) = listing.narrowed().map(str::to_owned) else {
+        return stream::empty().boxed();
+    };
     let walk = Walk {
         root: root.to_owned(),
-        prefix: prefix.to_owned(),
-        after: after.to_owned(),
+        prefix,
+        after: listing.after,
+        foreign: listing.with_foreign.then(Vec::new),
         kept: KEPT,
         below: None,
     };
@@ -41,17 +44,19 @@ pub(super) fn pages(root: &Path, prefix: &str, after: &str) -> Pages {
     let pages = stream::try_unfold(first, |reading: Reading| async {
         let outcome = reading.await.map_err(object_store::Error::from)?;
         let (walk, page) = outcome.map_err(|error| StoreError::from(error).of_a_write())?;
-        Ok((!page.is_empty()).then(|| (page, walk.ahead())))
+        Ok((page.len() > 0).then(|| (page, walk.ahead())))
     });
     pages.boxed()
 }
 
-type Reading = JoinHandle<io::Result<(Walk, Vec<Listed>)>>;
+type Reading = JoinHandle<io::Result<(Walk, Page)>>;
 
 struct Walk {
     root: PathBuf,
     prefix: String,
     after: String,
+    /// Names that no key can have, since the last page; `None` if nobody asks.
+    foreign: Option<Vec<String>>,
     kept: usize,
     /// The directories from where the walk began down to where it is; `None` before it began.
     below: Option<Vec<Directory>>,
@@ -75,14 +80,14 @@ impl Walk {
         })
     }
 
-    /// The next blobs; none at the end.
-    fn page(&mut self) -> io::Result<Vec<Listed>> {
+    /// What comes next; nothing at the end.
+    fn page(&mut self) -> io::Result<Page> {
         let mut below = match self.below.take() {
             Some(below) => below,
             None => self.begin()?,
         };
-        let mut page = Vec::new();
-        while page.len() < PAGE {
+        let mut page = Page::default();
+        while page.blobs.len() < PAGE {
             let Some(here) = below.last_mut() else { break };
             match here.names.next() {
                 Some(name) if name.ends_with('/') => {
@@ -95,10 +100,12 @@ impl Walk {
                     }
                 }
                 Some(name) => {
-                    let key = BlobKey::parse(format!("{}{name}", here.key));
+                    let key = format!("{}{name}", here.key);
                     let stat = unless_gone(statat(&here.file, &*name, AtFlags::SYMLINK_NOFOLLOW))?;
-                    if let (Ok(key), Some(meta)) = (key, stat.as_ref().and_then(meta)) {
-                        page.push(Listed { key, meta });
+                    match (BlobKey::parse(&*key), stat.as_ref().and_then(meta)) {
+                        (Ok(key), Some(meta)) => page.blobs.push(Listed { key, meta }),
+                        (Err(_), Some(_)) => self.see_foreign(key),
+                        (_, None) => {}
                     }
                 }
                 None => match here.more.take() {
@@ -110,41 +117,58 @@ impl Walk {
             }
         }
         self.below = Some(below);
+        page.foreign = self.foreign.as_mut().map(std::mem::take).unwrap_or_default();
         Ok(page)
     }
 
+    fn see_foreign(&mut self, name: String) {
+        if let Some(foreign) = &mut self.foreign
+            && !is_ours(&name)
+        {
+            foreign.push(name);
+        }
+    }
+
     /// The directory that all keys are in.
-    fn begin(&self) -> io::Result<Vec<Directory>> {
+    fn begin(&mut self) -> io::Result<Vec<Directory>> {
         // A store that is not there is no store without blobs.
         let root = open(&self.root, DIRECTORY, Mode::empty())?;
         let end = self.prefix.rfind('/').map_or(0, |slash| slash + 1);
-        let key = &self.prefix[..end];
+        let key = self.prefix[..end].to_owned();
+        if key.is_empty() {
+            return Ok(vec![self.directory(key, root)?]);
+        }
         if !key.trim_end_matches('/').split('/').all(is_segment) {
             return Ok(Vec::new());
         }
-        match unless_gone(openat(&root, key, DIRECTORY, Mode::empty()))? {
-            Some(file) => Ok(vec![self.directory(key.to_owned(), file)?]),
+        match unless_gone(openat(&root, &*key, DIRECTORY, Mode::empty()))? {
+            Some(file) => Ok(vec![self.directory(key, file)?]),
             None => Ok(Vec::new()),
         }
     }
 
-    fn directory(&self, key: String, file: OwnedFd) -> io::Result<Directory> {
+    fn directory(&mut self, key: String, file: OwnedFd) -> io::Result<Directory> {
         let mut directory = Directory { key, file, names: Vec::new().into_iter(), more: None };
         self.read(&mut directory, None)?;
         Ok(directory)
     }
 
     /// Reads the names after `last`, as many as are kept.
-    fn read(&self, directory: &mut Directory, last: Option<&str>) -> io::Result<()> {
+    fn read(&mut self, directory: &mut Directory, last: Option<&str>) -> io::Result<()> {
         let mut names: Vec<Box<str>> = Vec::new();
         // Of those beyond, enough are found before.
         let mut beyond: Option<Box<str>> = None;
         for entry in Dir::read_from(&directory.file)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if !is_segment(name) {
+            let name = entry.file_name().to_string_lossy();
+            if !is_segment(&name) {
+                // Read again for what comes after, a directory is not told of again.
+                if last.is_none() && !matches!(&*name, "." | "..") {
+                    self.see_foreign(format!("{}{name}", directory.key));
+                }
                 continue;
             }
+            let name = &*name;
             let name = match Self::kind(&directory.file, name, entry.file_type())? {
                 FileType::Directory => format!("{name}/"),
                 FileType::RegularFile => name.to_owned(),
@@ -223,10 +247,11 @@ mod tests {
 
     fn all(root: &Path, prefix: &str, after: &str, kept: usize) -> Vec<String> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
-        let mut walk = Walk { root: root.to_owned(), prefix, after, kept, below: None };
+        let root = root.to_owned();
+        let mut walk = Walk { root, prefix, after, foreign: None, kept, below: None };
         let mut keys = Vec::new();
         loop {
-            let page = walk.page().unwrap();
+            let page = walk.page().unwrap().blobs;
             if page.is_empty() {
                 return keys;
             }

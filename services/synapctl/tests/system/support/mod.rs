@@ -9,6 +9,7 @@ pub mod process;
 pub mod refusal;
 mod stores;
 pub mod up;
+pub mod verifying;
 mod whole;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};

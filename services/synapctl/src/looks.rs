@@ -1,0 +1,353 @@
+//! Looks at objects: what verify, monitor and reconcile have in common. content-service reads and
+//! hashes; here rows and answers are compared, and what was found is recorded.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+use synap_proto::{
+    content::{BatchHeadBlobsRequest, Blob, content_service_client::ContentServiceClient},
+    entity::{
+        BatchGetFilesToCheckRequest, CheckLevel, CheckOutcome, FileCheck, FileToCheck,
+        GetVerificationSummaryRequest, GetVerificationSummaryResponse, ListFilesToCheckRequest,
+        ListFilesToCheckResponse, RecordFileChecksRequest,
+        verification_service_client::VerificationServiceClient,
+    },
+};
+use synap_rpc::{Channel, RpcError};
+use synap_types::{BlobKey, Checksum};
+use tonic::Request;
+
+use crate::patience::patiently;
+
+/// Objects of one call that asks for them.
+const HEADS: usize = 100;
+/// Objects of one call that reads them, and their bytes: a call that breaks off begins anew.
+const DIGESTS: usize = 32;
+const DIGEST_BYTES: i64 = 256 * 1024 * 1024;
+/// A call may read a file of many GiB.
+const LOOK_LIMIT: Duration = Duration::from_mins(30);
+
+/// Where the two services are.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceUrls {
+    /// Where entity-service is.
+    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
+    pub(crate) entity_url: String,
+    /// Where content-service is.
+    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
+    pub(crate) content_url: String,
+}
+
+/// What is recorded of looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record {
+    All,
+    /// A glance at a random file is not to take it off the end of the queue of those that are due.
+    Findings,
+    Nothing,
+}
+
+/// The services that know the two sides.
+#[derive(Clone)]
+pub(crate) struct Looks {
+    pub(crate) rows: VerificationServiceClient<Channel>,
+    pub(crate) objects: ContentServiceClient<Channel>,
+}
+
+/// Something that a person must look at.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Finding {
+    /// missing, size_differs, checksum_differs; no_file, content_differs; unknown, foreign; or what was
+    /// done.
+    pub(crate) what: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) entity_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) user_id: String,
+    pub(crate) key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) detail: String,
+}
+
+impl Finding {
+    /// Of an object that no row names.
+    pub(crate) fn of_key(what: &'static str, key: String, detail: &str) -> Self {
+        let (entity_id, user_id) = Default::default();
+        Self { what, entity_id, user_id, key, detail: detail.to_owned() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, entity_id, user_id, key, detail } = self;
+        write!(f, "{what}")?;
+        if !entity_id.is_empty() {
+            write!(f, ": {entity_id} of {user_id}")?;
+        }
+        if !key.is_empty() {
+            write!(f, ": {key}")?;
+        }
+        if !detail.is_empty() {
+            write!(f, " ({detail})")?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of looking at some files.
+#[derive(Debug, Default)]
+pub(crate) struct Examined {
+    pub(crate) looked: i64,
+    /// Each was looked at twice, the second time with its row as it was then.
+    pub(crate) findings: Vec<Finding>,
+    /// Written again faster than one can look, or gone.
+    pub(crate) changed: i64,
+}
+
+/// A file and what is under its key.
+struct Look {
+    file: FileToCheck,
+    outcome: CheckOutcome,
+    detail: String,
+}
+
+impl Looks {
+    pub(crate) fn connect(urls: &ServiceUrls) -> anyhow::Result<Self> {
+        let rows = Channel::connect("entity-service", &urls.entity_url)?;
+        let objects = Channel::connect("content-service", &urls.content_url)?;
+        Ok(Self {
+            rows: VerificationServiceClient::new(rows),
+            objects: ContentServiceClient::new(objects),
+        })
+    }
+
+    /// Some files, and where the next ones begin.
+    pub(crate) async fn list(
+        &self,
+        request: &ListFilesToCheckRequest,
+    ) -> Result<ListFilesToCheckResponse, RpcError> {
+        patiently(|| async {
+            Ok(self.rows.clone().list_files_to_check(request.clone()).await?.into_inner())
+        })
+        .await
+    }
+
+    /// How much there is, and what was found. Reads all rows.
+    pub(crate) async fn summary(&self) -> Result<GetVerificationSummaryResponse, RpcError> {
+        patiently(|| async {
+            let mut request = Request::new(GetVerificationSummaryRequest { findings_only: false });
+            request.set_timeout(LOOK_LIMIT);
+            Ok(self.rows.clone().get_verification_summary(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Looks at the objects of files, as many as [`portions`] gives. What is odd is looked at once
+    /// more: its row may have been written since, and its old object be gone by right.
+    pub(crate) async fn examine(
+        &self,
+        files: Vec<FileToCheck>,
+        level: CheckLevel,
+        record: Record,
+    ) -> Result<Examined, RpcError> {
+        let mut examined = Examined { looked: as_count(files.len()), ..Examined::default() };
+        let looks = self.look(files, level).await?;
+        let (sound, odd): (Vec<_>, Vec<_>) =
+            looks.into_iter().partition(|look| look.outcome == CheckOutcome::Sound);
+        let mut again: Vec<String> = odd.into_iter().map(|look| look.file.entity_id).collect();
+        if record == Record::All {
+            again.extend(self.record(&sound, level).await?);
+        }
+        if again.is_empty() {
+            return Ok(examined);
+        }
+        let asked = as_count(again.len());
+        let looks = self.look(self.files(again).await?, level).await?;
+        let mut left = asked - as_count(looks.len());
+        let recorded: Vec<Look> = looks
+            .into_iter()
+            .filter(|look| record == Record::All || look.outcome != CheckOutcome::Sound)
+            .collect();
+        let changed = match record {
+            Record::Nothing => Vec::new(),
+            _ => self.record(&recorded, level).await?,
+        };
+        left += as_count(changed.len());
+        examined.changed = left;
+        let is_finding = |look: &Look| {
+            look.outcome != CheckOutcome::Sound && !changed.contains(&look.file.entity_id)
+        };
+        examined.findings = recorded.into_iter().filter(is_finding).map(Finding::from).collect();
+        Ok(examined)
+    }
+
+    async fn files(&self, entity_ids: Vec<String>) -> Result<Vec<FileToCheck>, RpcError> {
+        patiently(|| async {
+            let request = BatchGetFilesToCheckRequest { entity_ids: entity_ids.clone() };
+            Ok(self.rows.clone().batch_get_files_to_check(request).await?.into_inner().files)
+        })
+        .await
+    }
+
+    async fn look(
+        &self,
+        files: Vec<FileToCheck>,
+        level: CheckLevel,
+    ) -> Result<Vec<Look>, RpcError> {
+        // V0.2 wrote keys that no store of ours can have; nobody can read what is there.
+        let keys = files.iter().map(|file| file.key.clone());
+        let keys: Vec<String> = keys.filter(|key| BlobKey::parse(&**key).is_ok()).collect();
+        let found = self.heads(keys, level == CheckLevel::Checksum).await?;
+        Ok(files.into_iter().map(|file| Look::of(file, &found, level)).collect())
+    }
+
+    /// What is under these keys.
+    pub(crate) async fn heads(
+        &self,
+        keys: Vec<String>,
+        with_sha256: bool,
+    ) -> Result<HashMap<String, Blob>, RpcError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let lookups = patiently(|| async {
+            let mut request =
+                Request::new(BatchHeadBlobsRequest { keys: keys.clone(), with_sha256 });
+            request.set_timeout(LOOK_LIMIT);
+            Ok(self.objects.clone().batch_head_blobs(request).await?.into_inner().lookups)
+        });
+        let lookups = lookups.await?.into_iter();
+        Ok(lookups.filter_map(|one| Some((one.key, one.blob?))).collect())
+    }
+
+    /// Returns the entities that name another key by now.
+    async fn record(&self, looks: &[Look], level: CheckLevel) -> Result<Vec<String>, RpcError> {
+        if looks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let check = |look: &Look| FileCheck {
+            entity_id: look.file.entity_id.clone(),
+            key: look.file.key.clone(),
+            level: level.into(),
+            outcome: look.outcome.into(),
+        };
+        let checks: Vec<_> = looks.iter().map(check).collect();
+        patiently(|| async {
+            let request = RecordFileChecksRequest { checks: checks.clone() };
+            let answer = self.rows.clone().record_file_checks(request).await?;
+            Ok(answer.into_inner().changed_entity_ids)
+        })
+        .await
+    }
+}
+
+impl Look {
+    fn of(file: FileToCheck, found: &HashMap<String, Blob>, level: CheckLevel) -> Self {
+        let (outcome, detail) = match found.get(&file.key) {
+            None if BlobKey::parse(&*file.key).is_err() => {
+                (CheckOutcome::Missing, "no key that the store can have".to_owned())
+            }
+            None => (CheckOutcome::Missing, String::new()),
+            Some(blob) if file.size.is_some_and(|size| size != blob.size) => {
+                let size = file.size.unwrap_or_default();
+                (CheckOutcome::SizeDiffers, format!("{} bytes, not {size}", blob.size))
+            }
+            Some(blob) if level == CheckLevel::Checksum => compare(&file.checksum, &blob.sha256),
+            Some(_) => (CheckOutcome::Sound, String::new()),
+        };
+        Self { file, outcome, detail }
+    }
+}
+
+fn compare(named: &str, sha256: &[u8]) -> (CheckOutcome, String) {
+    match named.parse::<Checksum>() {
+        Ok(checksum) if checksum.as_bytes() == sha256 => (CheckOutcome::Sound, String::new()),
+        Ok(_) => (CheckOutcome::ChecksumDiffers, String::new()),
+        Err(_) => (CheckOutcome::ChecksumDiffers, "the row has no checksum".to_owned()),
+    }
+}
+
+impl From<Look> for Finding {
+    fn from(look: Look) -> Self {
+        let what = match look.outcome {
+            CheckOutcome::SizeDiffers => "size_differs",
+            CheckOutcome::ChecksumDiffers => "checksum_differs",
+            CheckOutcome::Missing | CheckOutcome::Sound | CheckOutcome::Unspecified => "missing",
+        };
+        let FileToCheck { entity_id, user_id, key, .. } = look.file;
+        Self { what, entity_id, user_id, key, detail: look.detail }
+    }
+}
+
+/// Cuts files into portions that one call looks at.
+pub(crate) fn portions(files: Vec<FileToCheck>, level: CheckLevel) -> Vec<Vec<FileToCheck>> {
+    let reads = level == CheckLevel::Checksum;
+    let most = if reads { DIGESTS } else { HEADS };
+    let (mut portions, mut bytes) = (Vec::<Vec<_>>::new(), 0_i64);
+    for file in files {
+        let size = file.size.unwrap_or_default();
+        bytes = bytes.saturating_add(size);
+        match portions.last_mut() {
+            Some(last) if last.len() < most && (!reads || bytes <= DIGEST_BYTES) => last.push(file),
+            _ => {
+                bytes = size;
+                portions.push(vec![file]);
+            }
+        }
+    }
+    portions
+}
+
+pub(crate) fn as_count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: Option<i64>) -> FileToCheck {
+        FileToCheck { size, ..FileToCheck::default() }
+    }
+
+    #[test]
+    fn a_portion_is_bounded_by_number_and_by_bytes() {
+        let lengths = |files: Vec<FileToCheck>, level| {
+            portions(files, level).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        let small: Vec<_> = (0..70).map(|_| file(Some(10))).collect();
+        assert_eq!(lengths(small.clone(), CheckLevel::Checksum), [32, 32, 6]);
+        assert_eq!(lengths(small, CheckLevel::Head), [70]);
+        let large = [Some(1), Some(DIGEST_BYTES), None, Some(1), Some(i64::MAX), Some(i64::MAX)];
+        let large: Vec<_> = large.into_iter().map(file).collect();
+        assert_eq!(lengths(large, CheckLevel::Checksum), [1, 2, 1, 1, 1]);
+        assert!(portions(Vec::new(), CheckLevel::Head).is_empty());
+    }
+
+    #[test]
+    fn a_look_says_what_differs_first() {
+        let body = b"body";
+        let blob = Blob {
+            size: 4,
+            sha256: Checksum::of(body).as_bytes().to_vec().into(),
+            ..Blob::default()
+        };
+        let key = "users/u/notes/x.md".to_owned();
+        let found = HashMap::from([(key.clone(), blob)]);
+        let checksum = Checksum::of(body).to_string();
+        let outcome = |key: &str, size, checksum: &str, level| {
+            let (key, checksum) = (key.to_owned(), checksum.to_owned());
+            let file = FileToCheck { key, size, checksum, ..FileToCheck::default() };
+            Look::of(file, &found, level).outcome
+        };
+        let (read, head) = (CheckLevel::Checksum, CheckLevel::Head);
+        assert_eq!(outcome(&key, Some(4), &checksum, read), CheckOutcome::Sound);
+        assert_eq!(outcome(&key, None, &checksum, read), CheckOutcome::Sound);
+        assert_eq!(outcome(&key, Some(5), &checksum, read), CheckOutcome::SizeDiffers);
+        assert_eq!(outcome(&key, Some(4), "", read), CheckOutcome::ChecksumDiffers);
+        assert_eq!(outcome(&key, Some(4), "", head), CheckOutcome::Sound);
+        assert_eq!(outcome("users/u/notes/y.md", Some(4), "", head), CheckOutcome::Missing);
+        assert_eq!(outcome("users/auth0|1/notes/x.md", None, "", head), CheckOutcome::Missing);
+    }
+}
