@@ -3,6 +3,7 @@
 mod edit;
 mod listing;
 mod search;
+mod takeover;
 mod vectors;
 pub mod words;
 
@@ -15,6 +16,10 @@ use uuid::Uuid;
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};
+pub use takeover::{
+    BodyToCopy, Condition, ContentBlock, CopyBack, Finding, LegacyTable, RowsHash, RowsText,
+    Stretch, TableShape, TableState, TableStep,
+};
 pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
 
 /// Names one write: ids of one user never meet another's.

@@ -47,6 +47,9 @@ pub enum Error {
         /// The phase it is in.
         current: Phase,
     },
+    /// What an operator wants of content_blocks cannot be done yet.
+    #[error("{0}")]
+    LegacyNotReady(String),
     /// The operation is committed and cannot be given up.
     #[error("the operation is already committed")]
     AlreadyCommitted,
@@ -131,6 +134,9 @@ impl From<Error> for RpcError {
             Error::OtherPhase { current } => {
                 Self::new(Code::Aborted, reason::PHASE_CHANGED, message)
                     .with("phase", current.name())
+            }
+            Error::LegacyNotReady(_) => {
+                Self::new(Code::FailedPrecondition, reason::LEGACY_NOT_READY, message)
             }
             Error::AlreadyCommitted => {
                 Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)

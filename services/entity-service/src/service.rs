@@ -9,7 +9,7 @@ use std::{
 use sqlx::{PgPool, migrate::Migrator};
 use synap_proto::entity::{
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
-    storage_service_server::StorageServiceServer,
+    storage_service_server::StorageServiceServer, takeover_service_server::TakeoverServiceServer,
 };
 use synap_rpc::Server;
 use synap_types::SystemIds;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    grpc::{Entities, Operations, Storage},
+    grpc::{Entities, Operations, Storage, Takeover},
     maintenance,
     store::Store,
 };
@@ -45,6 +45,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0018_search_few_vectors.sql",
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
+        "0022_takeover.sql",
     )
 });
 
@@ -53,6 +54,9 @@ pub const MIGRATION_TABLE: &str = "_entity_migrations";
 
 /// Room for a body of 16 MiB and what surrounds it.
 const MAX_MESSAGE_BYTES: usize = 20 * 1024 * 1024;
+
+/// Room for a row of content_blocks in the text format of COPY: every byte of a body may become two.
+const MAX_ROWS_BYTES: usize = 64 * 1024 * 1024;
 
 /// entity-service, with its port open.
 pub struct Service {
@@ -74,6 +78,7 @@ impl Service {
         let entities = Entities { store: store.clone() };
         let operations = Operations { store: store.clone() };
         let storage = Storage { store: store.clone() };
+        let takeover = Takeover { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
             .add_service(EntityServiceServer::new(entities))
@@ -81,7 +86,10 @@ impl Service {
                 OperationServiceServer::new(operations)
                     .max_decoding_message_size(MAX_MESSAGE_BYTES),
             )
-            .add_service(StorageServiceServer::new(storage));
+            .add_service(StorageServiceServer::new(storage))
+            .add_service(
+                TakeoverServiceServer::new(takeover).max_decoding_message_size(MAX_ROWS_BYTES),
+            );
         Ok(Self { config, server, pool, store })
     }
 

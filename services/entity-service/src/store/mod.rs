@@ -19,6 +19,7 @@ mod rows;
 mod search;
 mod settle;
 mod status;
+mod takeover;
 mod vectors;
 
 use std::sync::Arc;

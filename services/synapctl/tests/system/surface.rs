@@ -81,7 +81,11 @@ async fn reflection_lists_and_describes_every_service() {
     let mut methods = Vec::new();
     for (name, package, served) in [
         (Name::Content, "synap.content.v1", &["ContentService"][..]),
-        (Name::Entity, "synap.entity.v1", &["EntityService", "OperationService", "StorageService"]),
+        (
+            Name::Entity,
+            "synap.entity.v1",
+            &["EntityService", "OperationService", "StorageService", "TakeoverService"],
+        ),
         (Name::Event, "synap.event.v1", &["EventAdminService", "EventService"]),
         (Name::Gateway, "synap.gateway.v1", &["ActivityService", "FileService", "NoteService"]),
     ] {
