@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
-use crate::{bench, events, migrate, run as service, status, token, up, verify};
+use crate::{
+    bench, events, migrate, run as service, status,
+    takeover::{cutover, drop_legacy, restore_legacy, rollback},
+    token, up, verify,
+};
 
 /// Operates Synap storage.
 #[derive(Debug, Parser)]
@@ -38,6 +42,14 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
+    /// Enter the next storage phase, if everything is where it looks for it.
+    Cutover(cutover::CutoverArgs),
+    /// Go one storage phase back.
+    Rollback(rollback::RollbackArgs),
+    /// Back up content_blocks, and retire it: first its name, later the table.
+    DropLegacy(drop_legacy::DropArgs),
+    /// Bring content_blocks back.
+    RestoreLegacy(restore_legacy::RestoreArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
     Bench(bench::BenchArgs),
 }
@@ -83,6 +95,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Migrate(args) => Box::pin(migrate::migrate(args)).await,
         Command::Verify(args) => Box::pin(verify::verify(args)).await,
         Command::Events(args) => events::events(args).await,
+        Command::Cutover(args) => Box::pin(cutover::cutover(args)).await,
+        Command::Rollback(args) => Box::pin(rollback::rollback(args)).await,
+        Command::DropLegacy(args) => Box::pin(drop_legacy::drop_legacy(args)).await,
+        Command::RestoreLegacy(args) => Box::pin(restore_legacy::restore_legacy(args)).await,
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
     };
     telemetry.shutdown().await;
