@@ -24,6 +24,7 @@ mod pressure;
 mod refusals;
 mod search;
 mod surface;
+mod takeover;
 mod up;
 mod verify_events;
 mod walls;
