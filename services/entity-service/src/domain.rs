@@ -5,6 +5,7 @@ mod content_migration;
 mod edit;
 mod listing;
 mod search;
+mod takeover;
 mod vectors;
 mod verification;
 pub mod words;
@@ -25,6 +26,10 @@ pub use content_migration::{
 pub use edit::{Act, Edit, Edited, NewBody, Purgeable, Update};
 pub use listing::{Head, Listing, Period, Position};
 pub use search::{Hit, Rank, Search, Walked};
+pub use takeover::{
+    BodyToCopy, Condition, ContentBlock, CopyBack, Finding, LegacyTable, RowsHash, RowsText,
+    Stretch, TableShape, TableState, TableStep,
+};
 pub use vectors::{Chunk, DIMENSIONS, VectorSearch, Vectors};
 pub use verification::{
     ContentDifference, Differences, FileCheck, FileToCheck, Level, Outcome, Sample, Scope,

@@ -68,6 +68,9 @@ pub enum Error {
         /// The phase it is in.
         current: Phase,
     },
+    /// What an operator wants of content_blocks cannot be done yet.
+    #[error("{0}")]
+    LegacyNotReady(String),
     /// The operation is committed and cannot be given up.
     #[error("the operation is already committed")]
     AlreadyCommitted,
@@ -203,6 +206,9 @@ impl From<Error> for RpcError {
             Error::WrongPhase { current } => {
                 Self::new(Code::FailedPrecondition, reason::WRONG_PHASE, message)
                     .with("phase", current.name())
+            }
+            Error::LegacyNotReady(_) => {
+                Self::new(Code::FailedPrecondition, reason::LEGACY_NOT_READY, message)
             }
             Error::AlreadyCommitted => {
                 Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)

@@ -11,7 +11,7 @@ use synap_proto::entity::{
     adoption_service_server::AdoptionServiceServer,
     content_migration_service_server::ContentMigrationServiceServer,
     entity_service_server::EntityServiceServer, operation_service_server::OperationServiceServer,
-    storage_service_server::StorageServiceServer,
+    storage_service_server::StorageServiceServer, takeover_service_server::TakeoverServiceServer,
     verification_service_server::VerificationServiceServer,
 };
 use synap_rpc::Server;
@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     grpc::{
-        self, Adoptions, ContentMigration, Entities, LONG_CALLS, Operations, Storage, Verification,
+        self, Adoptions, ContentMigration, Entities, LONG_CALLS, Operations, Storage, Takeover,
+        Verification,
     },
     maintenance, start,
     store::{Adoption, Store},
@@ -51,6 +52,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0019_documents_ahead.sql",
         "0020_file_checks.sql",
         "0021_content_migrations.sql",
+        "0022_takeover.sql",
         "0024_file_findings.sql",
     )
 });
@@ -60,6 +62,9 @@ pub const MIGRATION_TABLE: &str = "_entity_migrations";
 
 /// Room for a body of 16 MiB and what surrounds it.
 const MAX_MESSAGE_BYTES: usize = 20 * 1024 * 1024;
+
+/// Room for a row of content_blocks in the text format of COPY: every byte of a body may become two.
+const MAX_ROWS_BYTES: usize = 64 * 1024 * 1024;
 
 /// entity-service, with its port open.
 pub struct Service {
@@ -88,6 +93,7 @@ impl Service {
         let operations =
             OperationServiceServer::new(operations).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let verification = Verification { store: store.clone() };
+        let takeover = Takeover { store: store.clone() };
         let server = Server::bind("entity-service", config.listen, &config.server)
             .await?
             .long_calls(LONG_CALLS)
@@ -100,6 +106,9 @@ impl Service {
             .add_service(EntityServiceServer::new(entities))
             .add_service(operations)
             .add_service(StorageServiceServer::new(storage))
+            .add_service(
+                TakeoverServiceServer::new(takeover).max_decoding_message_size(MAX_ROWS_BYTES),
+            )
             .add_service(VerificationServiceServer::new(verification));
         Ok(Self { config, server, pool, store, adoption })
     }

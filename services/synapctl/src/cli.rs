@@ -6,8 +6,9 @@ use clap::{Parser, Subcommand};
 use synap_telemetry::TelemetryArgs;
 
 use crate::{
-    adopt, bench, cost, events, migrate, monitor, reconcile, run as service, status, token, up,
-    verify,
+    adopt, bench, cost, events, migrate, monitor, reconcile, run as service, status,
+    takeover::{cutover, drop_legacy, restore_legacy, rollback},
+    token, up, verify,
 };
 
 /// Operates Synap storage.
@@ -46,6 +47,15 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
     Events(events::EventsArgs),
+    /// Enter the next storage phase, if everything is where it looks for it.
+    Cutover(cutover::CutoverArgs),
+    /// Go one storage phase back.
+    Rollback(rollback::RollbackArgs),
+    /// Back up content_blocks, and retire it: first its name, later the table.
+    DropLegacy(drop_legacy::DropArgs),
+    /// Bring content_blocks back.
+    RestoreLegacy(restore_legacy::RestoreArgs),
+    /// What is stored, in dollars: before V0.3, now, and after.
     Cost(cost::CostArgs),
     /// Measure the system beside its floor: the same work straight to the stores.
     Bench(bench::BenchArgs),
@@ -96,6 +106,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Monitor(args) => Box::pin(monitor::monitor(args)).await,
         Command::Reconcile(args) => Box::pin(reconcile::reconcile(args)).await,
         Command::Events(args) => events::events(args).await,
+        Command::Cutover(args) => Box::pin(cutover::cutover(args)).await,
+        Command::Rollback(args) => Box::pin(rollback::rollback(args)).await,
+        Command::DropLegacy(args) => Box::pin(drop_legacy::drop_legacy(args)).await,
+        Command::RestoreLegacy(args) => Box::pin(restore_legacy::restore_legacy(args)).await,
         Command::Bench(args) => Box::pin(bench::bench(args)).await,
     };
     telemetry.shutdown().await;

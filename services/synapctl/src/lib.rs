@@ -11,6 +11,8 @@
 //! - `monitor`: the same all the time, a little at a time, with alerts.
 //! - `reconcile`: the object store against rows, both ways, and the quarantine.
 //! - `events`: the upkeep of the event store, and the end of V0.2's.
+//! - `cutover`, `rollback`, `drop-legacy`, `restore-legacy`: from content_blocks to the object store, phase
+//!   by phase, and back.
 //! - `bench`: the system beside its floor.
 //!
 //! Every other command talks to the services over gRPC; the database is never opened from here,
@@ -31,6 +33,7 @@ mod reconcile;
 mod run;
 mod statistics;
 mod status;
+mod takeover;
 mod token;
 mod units;
 pub mod up;

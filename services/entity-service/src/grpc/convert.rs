@@ -377,7 +377,7 @@ impl From<PendingEvent> for pb::PendingEvent {
     }
 }
 
-fn phase(name: &str, message: pb::StoragePhase) -> Checked<Phase> {
+pub(super) fn phase(name: &str, message: pb::StoragePhase) -> Checked<Phase> {
     Ok(match message {
         pb::StoragePhase::Unspecified => return Err(Violation::new(name, "is required")),
         pb::StoragePhase::Legacy => Phase::Legacy,

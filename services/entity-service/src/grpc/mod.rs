@@ -7,6 +7,7 @@ mod entities;
 mod find;
 mod operations;
 mod storage;
+mod takeover;
 mod vectors;
 mod verification;
 
@@ -15,6 +16,7 @@ pub(crate) use content_migration::ContentMigration;
 pub(crate) use entities::Entities;
 pub(crate) use operations::Operations;
 pub(crate) use storage::Storage;
+pub(crate) use takeover::Takeover;
 pub(crate) use verification::Verification;
 
 /// Calls that take as long as a database does.

@@ -92,6 +92,11 @@ impl Database {
         Self { pool, kept }
     }
 
+    /// The pool, for those who look at nobody's rows.
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// A transaction that sees and writes the rows of one user.
     pub(super) async fn for_user(&self, user: &UserId) -> Result<UserTransaction, Error> {
         self.begin_with(sqlx::query(AS_USER).bind(user.as_str())).await

@@ -44,8 +44,10 @@ const FIND: &str = "
 /// place was taken longer than $7 seconds ago. A body that no row names any more is deleted when
 /// whoever has read the row must have read the body; its writer has long ended. V0.2 may have given
 /// keys that are none of ours: nothing would delete those.
-const PIVOT: &str = "
-    WITH pivot AS (
+macro_rules! pivot {
+    ($block:literal) => {
+        concat!(
+            "    WITH pivot AS (
         UPDATE write_operations
         SET state = 'COMMITTED', committed_epoch = epoch, entity_version = $3, event_type = $4,
             event_data = $5::json, updated_at = clock_timestamp(),
@@ -90,19 +92,9 @@ const PIVOT: &str = "
                file_type, checksum, file_name, updated_at, deleted_at
         FROM entity
     ),
-    block AS (
-        INSERT INTO content_blocks (entity_id, user_id, content, content_type, mime_type,
-                                    size_bytes, checksum, uploaded_at, last_modified_at)
-        SELECT id, user_id, $21, 'markdown', 'text/markdown', octet_length($21), checksum, updated_at,
-               updated_at
-        FROM entity WHERE $21::text IS NOT NULL
-        ON CONFLICT (entity_id) DO UPDATE
-        SET user_id = excluded.user_id, content = excluded.content,
-            content_type = excluded.content_type,
-            mime_type = excluded.mime_type, size_bytes = excluded.size_bytes,
-            checksum = excluded.checksum, last_modified_at = excluded.last_modified_at,
-            storage_provider = 'db', storage_path = NULL, storage_url = NULL, embedding = NULL
-    ),
+    ",
+            $block,
+            "
     found_by AS (
         INSERT INTO entity_search (entity_id, user_id, document)
         SELECT id, user_id, synap_search_document(user_id, title, $22, tags,
@@ -140,7 +132,28 @@ const PIVOT: &str = "
                  AND r.version NOT IN (SELECT version FROM pruned)) = 0
         ON CONFLICT (key) DO NOTHING
     )
-    SELECT e.*, p.adopts FROM entity e CROSS JOIN pivot p";
+    SELECT e.*, p.adopts FROM entity e CROSS JOIN pivot p"
+        )
+    };
+}
+/// A content block is in a statement of its own: where the phase wants none, there may be no such
+/// table.
+const PIVOT: &str = pivot!("");
+const PIVOT_WITH_BLOCK: &str = pivot!(
+    "block AS (
+        INSERT INTO content_blocks (entity_id, user_id, content, content_type, mime_type,
+                                    size_bytes, checksum, uploaded_at, last_modified_at)
+        SELECT id, user_id, $21, 'markdown', 'text/markdown', octet_length($21), checksum, updated_at,
+               updated_at
+        FROM entity WHERE $21::text IS NOT NULL
+        ON CONFLICT (entity_id) DO UPDATE
+        SET user_id = excluded.user_id, content = excluded.content,
+            content_type = excluded.content_type,
+            mime_type = excluded.mime_type, size_bytes = excluded.size_bytes,
+            checksum = excluded.checksum, last_modified_at = excluded.last_modified_at,
+            storage_provider = 'db', storage_path = NULL, storage_url = NULL, embedding = NULL
+    ),"
+);
 
 impl Store {
     /// Step 3 of a write on an entity that is there. Repeating a commit that went through succeeds.
@@ -244,7 +257,8 @@ async fn write(
     };
     let body = edit.act.body();
     let file = body.and_then(|body| body.file.as_ref());
-    let row = sqlx::query(PIVOT)
+    let block = body.and_then(|body: &NewBody| body.content_block.as_deref());
+    let row = sqlx::query(if block.is_some() { PIVOT_WITH_BLOCK } else { PIVOT })
         .bind(edit.attempt.operation.user.as_str())
         .bind(edit.attempt.operation.request)
         .bind(version)
@@ -265,7 +279,7 @@ async fn write(
         .bind(file.map(|file| file.file_type.as_str()))
         .bind(file.map(|file| file.checksum.as_str()))
         .bind(file.and_then(|file| file.name.as_deref()))
-        .bind(body.and_then(|body: &NewBody| body.content_block.as_deref()))
+        .bind(block)
         .bind(body.and_then(|body| body.search_text.as_deref()))
         .bind(language)
         .fetch_one(connection)

@@ -18,12 +18,13 @@ use crate::{domain::Entity, error::Error};
 const GET: &str = "
     SELECT e.id, e.user_id, e.type, e.title, e.preview, e.tags, e.file_url, e.file_path,
            e.file_size, e.file_type, e.checksum, e.file_name, e.version, e.created_at,
-           e.updated_at, e.deleted_at, b.content AS content_block
+           e.updated_at, e.deleted_at,
+           CASE WHEN $3 AND (e.file_path IS NULL
+                             OR (SELECT phase = 'legacy' OR phase = 'dual_write' AND $4
+                                 FROM storage_phase WHERE only_row))
+                THEN synap_content_block(e.id, e.checksum, e.file_path IS NULL)
+           END AS content_block
     FROM entities e
-    LEFT JOIN content_blocks b ON $3 AND b.entity_id = e.id AND (e.file_path IS NULL
-        OR (SELECT phase = 'legacy' OR phase = 'dual_write' AND $4
-            FROM storage_phase WHERE only_row)
-           AND (b.user_id IS NULL OR b.checksum IS NOT DISTINCT FROM e.checksum))
     WHERE e.id = $1 AND (e.user_id = $2 AND e.deleted_at IS NULL) IS TRUE";
 
 impl Store {

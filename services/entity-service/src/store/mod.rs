@@ -21,6 +21,7 @@ mod rows;
 mod search;
 mod settle;
 mod status;
+mod takeover;
 mod vectors;
 mod verification;
 

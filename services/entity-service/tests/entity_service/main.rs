@@ -25,6 +25,7 @@ mod retention;
 mod revisions;
 mod search;
 mod support;
+mod takeover;
 mod validation;
 mod vectors;
 mod verification;

@@ -15,7 +15,7 @@ use crate::support::{
     rows, service,
 };
 
-fn purge_commit(started: &pb::OperationStarted) -> pb::CommitOperationRequest {
+pub(crate) fn purge_commit(started: &pb::OperationStarted) -> pb::CommitOperationRequest {
     pb::CommitOperationRequest {
         operation: started.operation.clone(),
         phase: started.phase,
@@ -26,7 +26,7 @@ fn purge_commit(started: &pb::OperationStarted) -> pb::CommitOperationRequest {
 }
 
 /// All deletions were 31 days ago.
-const AGE: &str = "UPDATE entities SET deleted_at = deleted_at - interval '31 days';
+pub(crate) const AGE: &str = "UPDATE entities SET deleted_at = deleted_at - interval '31 days';
                    UPDATE entity_revisions SET deleted_at = deleted_at - interval '31 days'";
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod reconcile;
 mod refusals;
 mod search;
 mod surface;
+mod takeover;
 mod up;
 mod verify_events;
 mod verify_files;

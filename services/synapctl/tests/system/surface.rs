@@ -90,6 +90,7 @@ async fn reflection_lists_and_describes_every_service() {
                 "EntityService",
                 "OperationService",
                 "StorageService",
+                "TakeoverService",
                 "VerificationService",
             ],
         ),
