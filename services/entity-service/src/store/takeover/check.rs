@@ -93,7 +93,7 @@ impl Store {
                         synap_postgres::migrations_current(pool, &MIGRATOR, MIGRATION_TABLE);
                     (i64::from(!current.await?), Vec::new())
                 }
-                Condition::MigrationClaims => self.claims().await?,
+                Condition::MigrationClaims => self.named(CLAIMS).await?,
                 _ => self.named(WAITING).await?,
             };
             findings.push(Finding { condition, number, ids });
@@ -143,13 +143,6 @@ impl Store {
             }
         }
         Ok(Stretch { found: findings, seen, last, total })
-    }
-
-    /// Rows that `synapctl migrate content` has not done with.
-    async fn claims(&self) -> Result<(i64, Vec<Uuid>), Error> {
-        let is_there = sqlx::query_scalar("SELECT to_regclass('content_migrations') IS NOT NULL");
-        let is_there: bool = is_there.fetch_one(&mut *self.database.across_users().await?).await?;
-        if is_there { self.named(CLAIMS).await } else { Ok((0, Vec::new())) }
     }
 
     /// How many rows a question has in all, and the entities of those that it names.

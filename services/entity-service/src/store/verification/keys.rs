@@ -8,15 +8,14 @@ use crate::error::Error;
 /// A revision is looked for where its key says that it is: below the id of its entity. A scalar
 /// subquery is asked for each key by its index, and never becomes a join that reads a whole table; of
 /// operations only those under way are few, and are read once.
-///
-/// The content migration's keys belong here, too, once there is its table:
-/// `(SELECT true FROM content_migrations m WHERE m.key = k.key LIMIT 1)`.
 const QUICK: &str = "
     SELECT k.key FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k (key, entity_id, n)
     WHERE coalesce(
         (SELECT true FROM entities e WHERE e.file_path = k.key LIMIT 1),
         (SELECT true FROM entity_revisions r
          WHERE r.entity_id = k.entity_id AND r.file_path = k.key LIMIT 1),
+        (SELECT true FROM content_migrations m
+         WHERE m.entity_id = k.entity_id AND m.key = k.key LIMIT 1),
         (SELECT true FROM blob_gc g WHERE g.key = k.key LIMIT 1),
         k.key IN (SELECT o.blob_key FROM write_operations o
                   WHERE o.state IN ('PENDING', 'COMMITTED') AND o.blob_key IS NOT NULL)
@@ -28,6 +27,7 @@ const THOROUGH: &str = "
     SELECT k.key FROM unnest($1::text[]) WITH ORDINALITY AS k (key, n)
     WHERE NOT EXISTS (SELECT FROM entities e WHERE e.file_path = k.key)
       AND NOT EXISTS (SELECT FROM entity_revisions r WHERE r.file_path = k.key)
+      AND NOT EXISTS (SELECT FROM content_migrations m WHERE m.key = k.key)
       AND NOT EXISTS (SELECT FROM blob_gc g WHERE g.key = k.key)
       AND NOT EXISTS (SELECT FROM write_operations o WHERE o.blob_key = k.key)
     ORDER BY k.n";
