@@ -8,7 +8,7 @@ use futures::future::join_all;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use synap_proto::{entity as pb, reason};
 use synap_testkit::{
-    postgres::TestDatabase,
+    postgres::{TestDatabase, TestServer},
     v02::{Generated, V02},
 };
 use tokio_util::sync::CancellationToken;
@@ -258,5 +258,28 @@ async fn an_adoption_says_behind_whom_it_waits_and_writers_do_not() {
     };
     let ((), (count, _)) = tokio::join!(adopting, write(&database.url, 1, &stop));
     assert!(count > 0);
+    running.ready().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adoption_goes_on_when_postgresql_was_killed() {
+    let server = TestServer::start_private().await;
+    let database = server.database("empty", async |_| Ok::<_, String>(())).await;
+    let wanted = V02 { entities: 100, events: 0, early_v03: true, ..V02::default() };
+    wanted.generate(&database.pool).await;
+    let running = Running::start(&database.url, &LEAVE_ALONE).await;
+    // It waits for this lock, and does not get it before the end.
+    let mut long = database.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE entities IN SHARE MODE").execute(&mut *long).await.unwrap();
+    let killing = async {
+        until("it has begun", async || running.api.inspect().await.is_ok()).await;
+        running.api.adopt(2).await.unwrap();
+        server.provided().kill().await;
+    };
+    let (broken_off, ()) = tokio::join!(running.api.adopt(ALL), killing);
+    assert_refused(broken_off, Code::Unavailable, reason::DATABASE_UNAVAILABLE);
+    server.provided().restart().await.unwrap();
+    // Connections of before the restart are found to be broken.
+    until("it is adopted", async || running.api.adopt(ALL).await.is_ok()).await;
     running.ready().await.stop().await;
 }
