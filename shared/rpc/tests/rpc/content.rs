@@ -6,6 +6,7 @@ use synap_proto::content::{
     BatchHeadBlobsRequest, BatchHeadBlobsResponse, BuildKeyRequest, BuildKeyResponse,
     DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse, HeadBlobRequest,
     HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest, PutBlobResponse,
+    QuarantineBlobsRequest, QuarantineBlobsResponse, RestoreBlobsRequest, RestoreBlobsResponse,
     SignUrlRequest, SignUrlResponse, content_service_client::ContentServiceClient,
     content_service_server::ContentService,
 };
@@ -118,6 +119,20 @@ impl ContentService for Content {
         &self,
         _: Request<SignUrlRequest>,
     ) -> Result<Response<SignUrlResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn quarantine_blobs(
+        &self,
+        _: Request<QuarantineBlobsRequest>,
+    ) -> Result<Response<QuarantineBlobsResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn restore_blobs(
+        &self,
+        _: Request<RestoreBlobsRequest>,
+    ) -> Result<Response<RestoreBlobsResponse>, Status> {
         Err(Status::unimplemented("no test asks for it"))
     }
 
