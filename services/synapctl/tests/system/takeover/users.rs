@@ -136,7 +136,7 @@ where
     }
 }
 
-/// Every body is what its last writer wrote, deleted ones too; and lists know them.
+/// Every body is what its last writer wrote, and what is deleted stays so.
 pub async fn check(system: &System, book: &Book) {
     let notes = book.lock().unwrap().clone();
     let reads = stream::iter(notes).map(|((user, id), text)| async move {
@@ -153,7 +153,9 @@ pub async fn check(system: &System, book: &Book) {
 
 pub async fn some_notes(system: &System) -> Book {
     let users = Users::start(system);
-    eventually("enough notes", || async { users.written() >= notes() }).await;
+    while users.written() < notes() {
+        users.go_on().await;
+    }
     let book = users.end().await;
     system.settled().await;
     book
