@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, Row as _};
 
 use super::widen;
-use crate::error::Error;
+use crate::{error::Error, service::MIGRATOR};
 
 const OLDEST_SERVER: i32 = 150_000;
 
@@ -38,12 +38,9 @@ const COLUMNS: &str = "
                       WHERE attrelid = to_regclass(w.target) AND attname = w.name
                         AND NOT attisdropped)";
 
-/// Names that our migrations need.
-const TAKEN: &str = "
-    SELECT name
-    FROM unnest(ARRAY['entity_revisions', 'write_operations', 'blob_gc', 'storage_phase',
-                      'entity_search', 'file_checks']) AS t (name)
-    WHERE to_regclass(name) IS NOT NULL";
+/// Which of these tables are there.
+const TAKEN: &str =
+    "SELECT name FROM unnest($1::text[]) AS t (name) WHERE to_regclass(name) IS NOT NULL";
 
 /// What would have to go with the old column.
 const USERS_OF_FILE_SIZE: &str = "
@@ -85,7 +82,8 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Vec<String>, E
     found.extend(
         columns.iter().map(|it| format!("there is no {it}: the table is not Synap V0.2's")),
     );
-    let taken: Vec<String> = sqlx::query_scalar(TAKEN).fetch_all(&mut *connection).await?;
+    let taken: Vec<String> =
+        sqlx::query_scalar(TAKEN).bind(our_tables()).fetch_all(&mut *connection).await?;
     found.extend(
         taken.iter().map(|it| format!("there is a table {it} that is not ours: rename it")),
     );
@@ -97,4 +95,26 @@ pub(super) async fn find(connection: &mut PgConnection) -> Result<Vec<String>, E
         }));
     }
     Ok(found)
+}
+
+/// Tables that our migrations make, and that are none of V0.2's.
+fn our_tables() -> Vec<&'static str> {
+    let lines = MIGRATOR.iter().flat_map(|migration| migration.sql.as_str().lines());
+    let names = lines.filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split(' ').next());
+    names.filter(|name| *name != "IF").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_tables_are_those_of_the_migrations() {
+        let tables = our_tables();
+        assert!(
+            tables.starts_with(&["entity_revisions", "write_operations", "blob_gc"]),
+            "{tables:?}"
+        );
+        assert!(!tables.contains(&"entities") && tables.contains(&"file_checks"), "{tables:?}");
+    }
 }
