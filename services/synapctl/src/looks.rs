@@ -1,6 +1,8 @@
 //! Looks at objects: what verify, monitor and reconcile have in common. content-service reads and
 //! hashes; here rows and answers are compared, and what was found is recorded.
 
+mod portions;
+
 use std::{collections::HashMap, fmt, time::Duration};
 
 use clap::Args;
@@ -18,13 +20,9 @@ use synap_rpc::{Channel, RpcError};
 use synap_types::{BlobKey, Checksum};
 use tonic::Request;
 
+pub(crate) use self::portions::portions;
 use crate::patience::patiently;
 
-/// Objects of one call that asks for them.
-const HEADS: usize = 100;
-/// Objects of one call that reads them, and their bytes: a call that breaks off begins anew.
-const DIGESTS: usize = 32;
-const DIGEST_BYTES: i64 = 256 * 1024 * 1024;
 /// A call may read a file of many GiB.
 const LOOK_LIMIT: Duration = Duration::from_mins(30);
 
@@ -280,74 +278,6 @@ impl From<Look> for Finding {
     }
 }
 
-/// Cuts files into portions that one call looks at.
-pub(crate) fn portions(files: Vec<FileToCheck>, level: CheckLevel) -> Vec<Vec<FileToCheck>> {
-    let reads = level == CheckLevel::Checksum;
-    let most = if reads { DIGESTS } else { HEADS };
-    let (mut portions, mut bytes) = (Vec::<Vec<_>>::new(), 0_i64);
-    for file in files {
-        let size = file.size.unwrap_or_default();
-        bytes = bytes.saturating_add(size);
-        match portions.last_mut() {
-            Some(last) if last.len() < most && (!reads || bytes <= DIGEST_BYTES) => last.push(file),
-            _ => {
-                bytes = size;
-                portions.push(vec![file]);
-            }
-        }
-    }
-    portions
-}
-
 pub(crate) fn as_count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(size: Option<i64>) -> FileToCheck {
-        FileToCheck { size, ..FileToCheck::default() }
-    }
-
-    #[test]
-    fn a_portion_is_bounded_by_number_and_by_bytes() {
-        let lengths = |files: Vec<FileToCheck>, level| {
-            portions(files, level).iter().map(Vec::len).collect::<Vec<_>>()
-        };
-        let small: Vec<_> = (0..70).map(|_| file(Some(10))).collect();
-        assert_eq!(lengths(small.clone(), CheckLevel::Checksum), [32, 32, 6]);
-        assert_eq!(lengths(small, CheckLevel::Head), [70]);
-        let large = [Some(1), Some(DIGEST_BYTES), None, Some(1), Some(i64::MAX), Some(i64::MAX)];
-        let large: Vec<_> = large.into_iter().map(file).collect();
-        assert_eq!(lengths(large, CheckLevel::Checksum), [1, 2, 1, 1, 1]);
-        assert!(portions(Vec::new(), CheckLevel::Head).is_empty());
-    }
-
-    #[test]
-    fn a_look_says_what_differs_first() {
-        let body = b"body";
-        let blob = Blob {
-            size: 4,
-            sha256: Checksum::of(body).as_bytes().to_vec().into(),
-            ..Blob::default()
-        };
-        let key = "users/u/notes/x.md".to_owned();
-        let found = HashMap::from([(key.clone(), blob)]);
-        let checksum = Checksum::of(body).to_string();
-        let outcome = |key: &str, size, checksum: &str, level| {
-            let (key, checksum) = (key.to_owned(), checksum.to_owned());
-            let file = FileToCheck { key, size, checksum, ..FileToCheck::default() };
-            Look::of(file, &found, level).outcome
-        };
-        let (read, head) = (CheckLevel::Checksum, CheckLevel::Head);
-        assert_eq!(outcome(&key, Some(4), &checksum, read), CheckOutcome::Sound);
-        assert_eq!(outcome(&key, None, &checksum, read), CheckOutcome::Sound);
-        assert_eq!(outcome(&key, Some(5), &checksum, read), CheckOutcome::SizeDiffers);
-        assert_eq!(outcome(&key, Some(4), "", read), CheckOutcome::ChecksumDiffers);
-        assert_eq!(outcome(&key, Some(4), "", head), CheckOutcome::Sound);
-        assert_eq!(outcome("users/u/notes/y.md", Some(4), "", head), CheckOutcome::Missing);
-        assert_eq!(outcome("users/auth0|1/notes/x.md", None, "", head), CheckOutcome::Missing);
-    }
 }

@@ -6,6 +6,9 @@
 //! of the binomial", Biometrika 26 (1934). With no bad one at 95 % they are the rule of three: at most
 //! 3 / n are bad.
 
+/// How sure a sample is to notice a rate below its limit.
+const NOTICED: f64 = 0.99;
+
 /// The chance of at most `k` bad ones among `n`, if the share `p` of the whole is bad.
 pub(crate) fn at_most(k: u64, n: u64, p: f64) -> f64 {
     if k >= n || p <= 0.0 {
@@ -43,6 +46,20 @@ pub(crate) fn upper_bound(k: u64, n: u64, confidence: f64) -> f64 {
     high
 }
 
+/// The sync rate, and whether it may be below the limit: `bad` of `sampled` were. Where all files were
+/// asked for there is no doubt; and where so few could be drawn that they prove nothing either way, the
+/// rate is taken for what it is.
+pub(crate) fn judge(bad: u64, sampled: u64, complete: bool, limit: f64) -> (f64, bool) {
+    if sampled == 0 {
+        return (1.0, false);
+    }
+    let rate = 1.0 - float(bad) / float(sampled);
+    // Were the rate below the limit, so few bad ones would be rare.
+    let is_rare = |bad| at_most(bad, sampled, 1.0 - limit) <= 1.0 - NOTICED;
+    let proves = !complete && is_rare(0);
+    (rate, if proves { !is_rare(bad) } else { rate < limit })
+}
+
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52")]
 fn float(number: u64) -> f64 {
     number as f64
@@ -74,5 +91,17 @@ mod tests {
         near(at_most(3, 3, 0.9), 1.0);
         near(at_most(0, 0, 0.5), 1.0);
         assert!(at_most(100_000, 200_000, 0.6) < 1e-9);
+    }
+
+    #[test]
+    fn a_sample_must_show_that_the_rate_is_not_below_the_limit() {
+        let alert = |bad, sampled, complete| judge(bad, sampled, complete, 0.95).1;
+        assert!(!alert(0, 300, false) && !alert(6, 300, false));
+        assert!(alert(7, 300, false) && alert(300, 300, false));
+        // All that there are.
+        assert!(!alert(7, 200, true) && alert(11, 200, true));
+        // Too few to prove anything.
+        assert!(!alert(0, 0, false) && !alert(0, 3, false) && !alert(1, 80, false));
+        assert!(alert(1, 3, false));
     }
 }

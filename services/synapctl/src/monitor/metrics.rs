@@ -107,23 +107,3 @@ fn exposition(values: &Values) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gauge_is_three_lines() {
-        let text = exposition(&Values::default());
-        let lines: Vec<_> = text.lines().take(3).collect();
-        assert_eq!(
-            lines,
-            [
-                "# HELP synap_monitor_up Whether the last interval could be looked at.",
-                "# TYPE synap_monitor_up gauge",
-                "synap_monitor_up 0"
-            ]
-        );
-        assert_eq!(text.lines().count(), 3 * GAUGES.len());
-    }
-}

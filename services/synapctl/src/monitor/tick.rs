@@ -29,8 +29,6 @@ const LISTED: usize = 1_000;
 const CONCURRENCY: usize = 8;
 /// How often all files are counted, in intervals: that reads all rows.
 const COUNT_EVERY: u32 = 60;
-/// How sure one interval is to notice a sync rate below the limit.
-const CONFIDENCE: f64 = 0.99;
 
 /// What one interval found.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -138,8 +136,12 @@ impl<'a> Watch<'a> {
         let answer = self.examine(drawn, CheckLevel::Head, Record::Findings).await?;
         (tick.sampled, tick.complete) = (answer.looked - answer.changed, complete);
         let bad = as_count(answer.findings.len()).unsigned_abs();
-        (tick.sync_rate, tick.alert) =
-            judge(bad, tick.sampled.unsigned_abs(), complete, self.args.alert_below / 100.0);
+        (tick.sync_rate, tick.alert) = statistics::judge(
+            bad,
+            tick.sampled.unsigned_abs(),
+            complete,
+            self.args.alert_below / 100.0,
+        );
         Ok(answer.findings)
     }
 
@@ -250,37 +252,5 @@ impl<'a> Watch<'a> {
             Ok(self.looks.rows.clone().get_verification_summary(request).await?.into_inner())
         })
         .await
-    }
-}
-
-/// The sync rate, and whether it may be below the limit: `bad` of `sampled` were. Where all files were
-/// asked for there is no doubt; and where so few could be drawn that they prove nothing either way, the
-/// rate is taken for what it is.
-#[expect(clippy::cast_precision_loss, reason = "a sample is small")]
-fn judge(bad: u64, sampled: u64, complete: bool, limit: f64) -> (f64, bool) {
-    if sampled == 0 {
-        return (1.0, false);
-    }
-    let rate = 1.0 - bad as f64 / sampled as f64;
-    // Were the rate below the limit, so few bad ones would be rare.
-    let is_rare = |bad| statistics::at_most(bad, sampled, 1.0 - limit) <= 1.0 - CONFIDENCE;
-    let proves = !complete && is_rare(0);
-    (rate, if proves { !is_rare(bad) } else { rate < limit })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_must_show_that_the_rate_is_not_below_the_limit() {
-        let alert = |bad, sampled, complete| judge(bad, sampled, complete, 0.95).1;
-        assert!(!alert(0, 300, false) && !alert(6, 300, false));
-        assert!(alert(7, 300, false) && alert(300, 300, false));
-        // All that there are.
-        assert!(!alert(7, 200, true) && alert(11, 200, true));
-        // Too few to prove anything.
-        assert!(!alert(0, 0, false) && !alert(0, 3, false) && !alert(1, 80, false));
-        assert!(alert(1, 3, false));
     }
 }

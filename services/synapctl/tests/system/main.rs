@@ -7,7 +7,6 @@ mod support;
 
 mod activity;
 mod adopt;
-mod bench;
 mod crash_matrix;
 mod damage;
 mod edge;
@@ -29,6 +28,7 @@ mod refusals;
 mod search;
 mod surface;
 mod takeover;
+mod units;
 mod up;
 mod verify_events;
 mod verify_files;
