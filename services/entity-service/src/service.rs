@@ -54,6 +54,7 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         "0021_content_migrations.sql",
         "0022_takeover.sql",
         "0024_file_findings.sql",
+        "0025_text_of_v02.sql",
     )
 });
 

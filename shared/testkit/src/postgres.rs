@@ -57,18 +57,23 @@ impl TestServer {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<TestServer> = OnceCell::const_new();
         // Never dropped: its watchdog removes it when the process ends.
-        SHARED.get_or_init(Self::start_private).await
+        SHARED.get_or_init(|| Self::start(false)).await
     }
 
-    /// A server of the caller's own, for a test that stops or kills it.
+    /// A server of the caller's own, for a test that stops or kills it: what it has committed is
+    /// there afterwards.
     ///
     /// # Panics
     /// As [`shared`](Self::shared).
     pub async fn start_private() -> Self {
+        Self::start(true).await
+    }
+
+    async fn start(durable: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("synap-test-postgres-").tempdir_in(scratch());
         let dir = dir.unwrap_or_else(|error| panic!("no temporary directory: {error}"));
         let mut options = ProvideOptions::new(dir.path());
-        options.durable = false;
+        options.durable = durable;
         options.ephemeral = true;
         if let Ok(major) = std::env::var("SYNAP_EMBEDDED_PG") {
             let major = major.parse::<EmbeddedMajor>();
@@ -173,7 +178,7 @@ impl Drop for TestDatabase {
 
 /// In memory where there is room: every database is hundreds of files, and where as many have just
 /// been removed, ext4 looks at each of them again before it makes a new one. SIGKILL, which is how
-/// tests end servers, takes nothing from either.
+/// tests end servers, takes nothing from either that was written.
 fn scratch() -> PathBuf {
     /// Many times what a test process has at once.
     const ENOUGH: u64 = 4 << 30;

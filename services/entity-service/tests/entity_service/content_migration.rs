@@ -253,6 +253,33 @@ async fn every_oddity_has_an_outcome_with_a_name() {
 }
 
 #[tokio::test]
+async fn a_text_that_is_newer_than_its_sound_object_is_read_and_migrated() {
+    let (database, running) = service(&[]).await;
+    let (api, pool) = (&running.api, &database.pool);
+    old(pool, "ada", "note", "written").await;
+    let edited = old(pool, "ada", "note", "edited since").await;
+    execute(
+        pool,
+        "UPDATE entities SET file_path = format('users/ada/notes/%s.md', id), file_size = 7,
+                             file_type = 'markdown',
+                             checksum = 'sha256:' || encode(sha256('written'), 'base64');
+         INSERT INTO file_checks (entity_id, key, level, outcome, file_verified_at)
+         SELECT id, file_path, 'checksum', 'sound', now() FROM entities",
+    )
+    .await;
+    let read = api.get("ada", &edited).await.unwrap();
+    assert_eq!(read.content_block.as_deref(), Some("edited since"));
+    let handed = api.claim_bodies(request()).await.unwrap();
+    assert_eq!(handed.outcomes(), [("already_migrated", 1)]);
+    let (claim, body) = handed.one();
+    assert_eq!(body, b"edited since");
+
+    assert_eq!(api.attach(vec![uploaded(&claim, &body)]).await.unwrap(), [Attachment::Attached]);
+    let read = api.get("ada", &edited).await.unwrap();
+    assert_eq!((read.content_block, read.entity.unwrap().file.unwrap().path), (None, claim.key));
+}
+
+#[tokio::test]
 async fn a_large_body_comes_in_pieces_and_whole() {
     let (database, running) = service(&[]).await;
     let lines: Vec<String> = (0..900_000).map(|n| format!("{n} é")).collect();

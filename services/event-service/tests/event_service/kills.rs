@@ -121,10 +121,6 @@ async fn ten_kills_lose_nothing_repeat_nothing_and_change_no_order() {
     let server = TestServer::start_private().await;
     let database =
         server.database("kills", async |url| synap_event_service::migrate(&url).await).await;
-    // Tests' servers do not wait for the disk, and what they acknowledge may be in no file yet.
-    let durable = "DO $$ BEGIN
-        EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$";
-    sqlx::raw_sql(durable).execute(&database.pool).await.unwrap();
     let process = Process::start(&database);
     let (client, channel) = process.client();
     until("the service to be ready", || channel.is_ready()).await;

@@ -14,6 +14,7 @@ mod edits;
 mod faults;
 mod files;
 mod idempotency;
+mod journey;
 mod legacy_events;
 mod listing;
 mod migrate_content;

@@ -18,8 +18,9 @@ const NEXT_OF_USER: &str = "
     SELECT id FROM own ORDER BY id LIMIT $2";
 
 /// What an entity needs. A path that has the entity's id as a folder is of this release, which puts a
-/// path into a row only when its object is there; any other is vouched for by whoever has looked. The
-/// length of a text is known without reading it.
+/// path into a row only when its object is there; any other is vouched for by whoever has looked, unless
+/// what was looked at is older than the text: that is sound as well. The length of a text is known
+/// without reading it.
 const FACTS: &str = "
     SELECT e.id, e.user_id, e.type, e.version, e.file_path, b.xmin::text AS block_xmin,
            octet_length(b.content)::int8 AS size, b.content_type, m.state, m.failure, m.detail,
@@ -29,7 +30,11 @@ const FACTS: &str = "
                          OR strpos(e.file_path, format('/%s/', e.id)) > 0
                          OR (SELECT count(*) FROM file_checks c
                              WHERE c.entity_id = e.id AND c.key = e.file_path
-                               AND c.outcome = 'sound') > 0) THEN 'already_migrated'
+                               AND c.outcome = 'sound') > 0
+                            AND (b.user_id IS NOT NULL
+                                 OR synap_is_checksum(sha256(convert_to(b.content, 'UTF8')),
+                                                      e.checksum)) IS TRUE)
+                   THEN 'already_migrated'
                WHEN b.entity_id IS NULL THEN 'skipped_missing_row'
                WHEN octet_length(b.content) > 0 THEN NULL
                WHEN b.storage_provider <> 'db' THEN 'skipped_elsewhere'

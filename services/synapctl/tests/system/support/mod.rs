@@ -320,11 +320,20 @@ async fn migrate(url: String) -> Result<(), synap_postgres::MigrateError> {
 }
 
 /// Asks again and again until it holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    within(SOON, what, holds).await;
+}
+
+/// As [`eventually`], for what takes longer where there is more of it.
+pub async fn within<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) {
     let begun = Instant::now();
     while !holds().await {
         let waited = begun.elapsed();
-        assert!(waited < SOON, "not within {SOON:?}: {what}");
+        assert!(waited < limit, "not within {limit:?}: {what}");
         // What takes longer is asked for less often: asking takes time from what is waited for.
         let pause = (waited / 8).clamp(Duration::from_millis(10), Duration::from_millis(100));
         tokio::time::sleep(pause).await;

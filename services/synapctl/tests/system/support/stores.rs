@@ -1,18 +1,40 @@
 //! What is in the stores, and what must hold of it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{System, eventually};
 
 impl System {
-    /// Every object in the store: key and bytes. What a crash left half-written has no key.
+    /// The key of every object in the store. What a crash left half-written has none.
+    pub fn keys(&self) -> BTreeSet<String> {
+        let mut names = self.names();
+        names.retain(|name| !name.contains('#'));
+        names
+    }
+
+    /// Every object in the store: key and bytes.
     pub fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut blobs = BTreeMap::new();
+        let with_bytes = |key: String| {
+            // What is being deleted may be gone by now.
+            let bytes = std::fs::read(self.objects().join(&key)).ok()?;
+            Some((key, bytes))
+        };
+        self.keys().into_iter().filter_map(with_bytes).collect()
+    }
+
+    /// What is below `users/`: objects, and what is to become one. Whatever else there is, the probe of
+    /// readiness, the secret of URLs, is no object.
+    fn names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
         let root = self.objects();
         if root.exists() {
-            collect(&root, &root, false, &mut blobs);
+            collect(&root, &root, &mut names);
         }
-        blobs
+        names.retain(|name| name.starts_with("users/"));
+        names
     }
 
     /// Keys of multipart uploads that nobody has finished.
@@ -23,11 +45,7 @@ impl System {
 
     /// Files beside the blobs: bodies that were not whole yet.
     pub fn staging_files(&self) -> Vec<String> {
-        let mut all = BTreeMap::new();
-        if self.blob_dir().exists() {
-            collect(&self.blob_dir(), &self.blob_dir(), true, &mut all);
-        }
-        all.into_keys().filter(|name| name.contains('#')).collect()
+        self.names().into_iter().filter(|name| name.contains('#')).collect()
     }
 
     /// A deletion that failed is tried again after a minute. A test that made it fail says when
@@ -77,20 +95,13 @@ impl System {
     }
 }
 
-fn collect(root: &Path, folder: &Path, staging: bool, blobs: &mut BTreeMap<String, Vec<u8>>) {
+fn collect(root: &Path, folder: &Path, names: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(root, &path, staging, blobs);
+            collect(root, &path, names);
         } else {
-            let key = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            // What is no key is no object: what a crash left half-written, the probe of readiness,
-            // the secret of URLs. What is being deleted may be gone by now.
-            if (key.starts_with("users/") && (staging || !key.contains('#')))
-                && let Ok(bytes) = std::fs::read(&path)
-            {
-                blobs.insert(key, bytes);
-            }
+            names.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
         }
     }
 }
