@@ -202,7 +202,8 @@ async fn a_deletion_ends_what_was_begun_under_the_key() {
     service.delete(&["users/u/files/another.mp4", KEY]).await.unwrap();
     assert_eq!(service.s3.as_ref().unwrap().unfinished().unwrap(), []);
     // And whoever still writes cannot bring it back.
-    send.send(last).unwrap();
+    // It may have heard already, by a part that was on its way.
+    let _ = send.send(last);
     drop(send);
     assert_eq!(put.await.unwrap(), Err(Code::Unavailable));
     assert!(service.files().is_empty());
