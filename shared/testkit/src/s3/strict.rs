@@ -52,7 +52,7 @@ impl Strict {
     fn known(&self, id: &str) -> S3Result<()> {
         // It becomes part of a path.
         let id_is_one = id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if id_is_one && self.root.join(format!(".upload-{id}.json")).exists() {
+        if id_is_one && info(&self.root, id).exists() {
             return Ok(());
         }
         Err(s3_error!(NoSuchUpload))
@@ -77,7 +77,13 @@ impl Strict {
     }
 }
 
-/// The uploads that s3s-fs keeps below `root`, by key.
+/// What s3s-fs keeps of an upload until it is completed or aborted.
+fn info(root: &Path, id: &str) -> PathBuf {
+    root.join(format!(".upload-{id}.json"))
+}
+
+/// The uploads that s3s-fs keeps below `root`, by key. A completion whose caller went away half way
+/// leaves the attributes of an upload that is none any more.
 pub(super) fn unfinished(root: &Path, bucket: &str) -> io::Result<Vec<Unfinished>> {
     let bucket = URL_SAFE_NO_PAD.encode(bucket);
     let mut uploads = Vec::new();
@@ -85,6 +91,7 @@ pub(super) fn unfinished(root: &Path, bucket: &str) -> io::Result<Vec<Unfinished
         let name = entry?.file_name();
         uploads.extend(attributes_of_upload(&name, &bucket));
     }
+    uploads.retain(|upload| info(root, &upload.id).exists());
     uploads.sort();
     Ok(uploads)
 }
@@ -121,8 +128,8 @@ impl S3 for Strict {
         let most = usize::try_from(max_uploads.unwrap_or(1000)).unwrap_or_default();
         let mut page = Vec::new();
         for upload in left.by_ref().take(most) {
-            let info = self.root.join(format!(".upload-{}.json", upload.id));
-            let Ok(time) = fs::metadata(info).and_then(|info| info.modified()) else { continue };
+            let info = fs::metadata(info(&self.root, &upload.id));
+            let Ok(time) = info.and_then(|info| info.modified()) else { continue };
             page.push(MultipartUpload {
                 key: Some(upload.key),
                 upload_id: Some(upload.id),
