@@ -3,10 +3,8 @@
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Store, rows};
+use super::{Store, phase};
 use crate::{domain::Walked, error::Error};
-
-const PHASE: &str = "SELECT phase FROM storage_phase WHERE only_row";
 
 /// Looks at the next entities by id, and writes the documents that are missing. A file has none.
 ///
@@ -51,8 +49,7 @@ impl Store {
     #[tracing::instrument(name = "db.search.fill", skip_all, err(level = "debug"))]
     pub async fn fill_documents(&self, after: Uuid, limit: i64) -> Result<Walked, Error> {
         let mut connection = self.database.across_users().await?;
-        let row = sqlx::query(PHASE).fetch_one(&mut *connection).await?;
-        if !rows::phase(&row)?.writes_content_block() {
+        if !phase::find(&mut connection).await?.writes_content_block() {
             return Ok(Walked::default());
         }
         let row = sqlx::query(FILL)

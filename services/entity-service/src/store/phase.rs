@@ -29,6 +29,13 @@ pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
+/// As a pivot does: keeps changes of the phase out, and no other pivot, until the transaction's end.
+pub(super) async fn hold(connection: &mut PgConnection) -> Result<(), Error> {
+    let hold = "SELECT pg_advisory_xact_lock_shared($1)";
+    sqlx::query(hold).bind(PHASE_LOCK).execute(connection).await?;
+    Ok(())
+}
+
 /// The phase. Without the lock it may be another by now.
 pub(super) async fn find(connection: &mut PgConnection) -> Result<Phase, Error> {
     rows::phase(&sqlx::query(FIND).fetch_one(connection).await?)

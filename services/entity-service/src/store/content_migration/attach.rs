@@ -8,16 +8,13 @@ use sqlx::{Row as _, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::{
-    super::{Store, database::PHASE_LOCK, rows},
+    super::{Store, phase},
     release,
 };
 use crate::{
     domain::{Attachment, Phase, Released, Uploaded},
     error::Error,
 };
-
-const LOCK: &str = "SELECT pg_advisory_xact_lock_shared($1)";
-const PHASE: &str = "SELECT phase FROM storage_phase WHERE only_row";
 
 /// Before the pivot, under no lock: the entry of an index takes milliseconds. Where the body is
 /// replaced at this moment, whoever indexes it replaces the vector, too. The block keeps its own:
@@ -124,9 +121,8 @@ impl Store {
             .await?;
 
         let mut transaction = self.database.begin_across_users().await?;
-        sqlx::query(LOCK).bind(PHASE_LOCK).execute(&mut *transaction).await?;
-        let phase = sqlx::query(PHASE).fetch_one(&mut *transaction).await?;
-        if rows::phase(&phase)? != Phase::DualWrite {
+        phase::hold(&mut transaction).await?;
+        if phase::find(&mut transaction).await? != Phase::DualWrite {
             return Err(Error::PhaseChanged);
         }
         let attached: HashSet<Uuid> = pivot(bodies)

@@ -7,7 +7,7 @@ use synap_types::{BlobKey, IdGenerator};
 use uuid::Uuid;
 
 use super::{
-    super::{Store, rows},
+    super::{Store, phase, rows},
     facts::{Facts, facts, next, was},
     release,
 };
@@ -18,8 +18,6 @@ use crate::{
 
 /// Entities that are looked at in one call at most. Most of a second run has nothing to do.
 const PAGE: i64 = 1_000;
-
-const PHASE: &str = "SELECT phase FROM storage_phase WHERE only_row";
 
 /// What those left behind who do not answer any more: theirs comes first, under the key it had.
 const TAKE_OVER: &str = "
@@ -72,7 +70,7 @@ impl Store {
     #[tracing::instrument(name = "db.content_migration.claim", skip_all, err(level = "debug"))]
     pub async fn claim_bodies(&self, wanted: &Wanted) -> Result<Looked, Error> {
         let mut connection = self.database.across_users().await?;
-        let current = rows::phase(&sqlx::query(PHASE).fetch_one(&mut *connection).await?)?;
+        let current = phase::find(&mut connection).await?;
         // Whoever only looks needs content_blocks, and nothing else.
         let only_looks = wanted.dry_run && current != Phase::LegacyDropped;
         if current != Phase::DualWrite && !only_looks {

@@ -7,7 +7,7 @@ use super::{WALK, WALK_BYTES, estimate};
 use crate::{
     domain::{BodyToCopy, ContentBlock, CopyBack, Stretch},
     error::Error,
-    store::{Store, database::PHASE_LOCK, phase},
+    store::{Store, phase},
 };
 
 /// The next entities, and whether their content block is the body of their blob: by its checksum if
@@ -114,10 +114,7 @@ impl Store {
     #[tracing::instrument(name = "db.takeover.put_blocks", skip_all, err(level = "debug"))]
     pub async fn put_content_blocks(&self, blocks: Vec<ContentBlock>) -> Result<u64, Error> {
         let mut transaction = self.database.begin_across_users().await?;
-        sqlx::query("SELECT pg_advisory_xact_lock_shared($1)")
-            .bind(PHASE_LOCK)
-            .execute(&mut *transaction)
-            .await?;
+        phase::hold(&mut transaction).await?;
         phase::table_is_there(&mut transaction).await?;
         let mut columns = (Vec::new(), Vec::new(), Vec::new());
         for block in blocks {

@@ -7,7 +7,7 @@ use super::{Store, has_blocks};
 use crate::{
     domain::{ContentDifference, Differences},
     error::Error,
-    store::rows,
+    store::phase,
 };
 
 /// Blocks of one statement at most.
@@ -15,8 +15,6 @@ const BLOCKS: i64 = 2_000;
 /// Bytes that one statement hashes, unless the first block alone is larger. The length of a text is
 /// known without reading it.
 const BYTES: i64 = 64 * 1024 * 1024;
-
-const PHASE: &str = "SELECT phase FROM storage_phase WHERE only_row";
 
 /// The definition of a difference: there is a text, the entity has a file, and the text's SHA-256 is
 /// not the checksum of the row, in either of its spellings. One snapshot sees both, and a pivot writes
@@ -35,8 +33,7 @@ const DIFFERENCES: &str = "
         FROM step s JOIN content_blocks b USING (entity_id) JOIN entities e ON e.id = b.entity_id,
              LATERAL (SELECT sha256(convert_to(b.content, 'UTF8')) AS sha OFFSET 0) h
         WHERE b.content <> '' AND e.file_path IS NOT NULL
-          AND e.checksum IS DISTINCT FROM 'sha256:' || encode(h.sha, 'base64')
-          AND lower(e.checksum) IS DISTINCT FROM 'sha256:' || encode(h.sha, 'hex')
+          AND synap_is_checksum(h.sha, e.checksum) IS NOT TRUE
     ) d ON true
     ORDER BY d.id";
 
@@ -48,7 +45,7 @@ impl Store {
     #[tracing::instrument(name = "db.content_block.compare", skip_all, err(level = "debug"))]
     pub async fn content_differences(&self, after: Uuid) -> Result<Differences, Error> {
         let mut transaction = self.long_across_users().await?;
-        let phase = rows::phase(&sqlx::query(PHASE).fetch_one(&mut *transaction).await?)?;
+        let phase = phase::find(&mut transaction).await?;
         if !phase.writes_content_block() || !has_blocks(&mut transaction).await? {
             return Ok(Differences::default());
         }
