@@ -22,7 +22,9 @@ use tonic::Code;
 use crate::{
     cli::Exit,
     output::{Lines, Progress, ReportArgs},
-    patience::patiently,
+    patience::{AWAY_LIMIT, AWAY_PAUSE, patiently},
+    phase,
+    services::{ContentUrl, EntityUrl},
 };
 use report::{Adopted, Done, Found};
 
@@ -30,10 +32,6 @@ use report::{Adopted, Done, Found};
 const INSPECT_LIMIT: Duration = Duration::from_mins(2);
 /// A call for the adoption ends after so long, and the next one goes on.
 const ADOPT_LIMIT: Duration = Duration::from_mins(30);
-/// A service that is started again may be away for so long, and a replica may take so long to notice
-/// that the database is adopted.
-const AWAY_LIMIT: Duration = Duration::from_mins(1);
-const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Take over a database of V0.2 that is in use.
 ///
@@ -46,12 +44,10 @@ const AWAY_PAUSE: Duration = Duration::from_millis(500);
                   synapctl adopt --phase dual_write"
 )]
 pub struct AdoptArgs {
-    /// Where entity-service is: it has the database.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    entity_url: String,
-    /// Where content-service is: before dual_write it is asked whether its store can be used.
-    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
-    content_url: String,
+    #[command(flatten)]
+    entity: EntityUrl,
+    #[command(flatten)]
+    content: ContentUrl,
     /// Only say what is in the database and what would be done. Nothing is changed.
     #[arg(long)]
     dry_run: bool,
@@ -88,14 +84,14 @@ pub(crate) async fn adopt(args: AdoptArgs) -> anyhow::Result<Exit> {
 
 async fn take_over(args: &AdoptArgs) -> anyhow::Result<Exit> {
     let mut lines = args.report.lines()?;
-    let entity = Channel::connect("entity-service", &args.entity_url)?;
+    let entity = args.entity.connect()?;
     if args.phase == Phase::DualWrite {
-        let content = Channel::connect("content-service", &args.content_url)?;
+        let content = args.content.connect()?;
         ensure!(
             content.is_ready().await,
             "content-service at {} is not there, or its store cannot be used: dual_write would \
              fail every write; its log says why, and nothing was changed",
-            args.content_url
+            args.content.content_url
         );
     }
     let found = inspect(&entity).await?;
@@ -110,7 +106,7 @@ async fn take_over(args: &AdoptArgs) -> anyhow::Result<Exit> {
     }
     carry_out(&entity, &mut lines).await?;
     let phase = enter(&entity, args.phase).await?;
-    lines.print(&Adopted { phase: name_of(phase) })?;
+    lines.print(&Adopted { phase: phase::name(phase) })?;
     Ok(Exit::Well)
 }
 
@@ -219,8 +215,4 @@ where
             outcome => return outcome,
         }
     }
-}
-
-fn name_of(phase: StoragePhase) -> String {
-    phase.as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase()
 }

@@ -11,9 +11,8 @@ use serde::Serialize;
 use synap_proto::entity::{
     GetStatisticsRequest, GetStatisticsResponse, adoption_service_client::AdoptionServiceClient,
 };
-use synap_rpc::Channel;
 
-use crate::{cli::Exit, output::ReportArgs, patience::patiently, units};
+use crate::{cli::Exit, output::ReportArgs, patience::patiently, services::EntityUrl, units};
 use model::{Costs, Month, Use};
 use prices::Prices;
 
@@ -38,9 +37,8 @@ const READS_PER_WRITE: f64 = 10.0;
                   synapctl cost --prices prices.csv --rate 400 --output json"
 )]
 pub struct CostArgs {
-    /// Where entity-service is.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    entity_url: String,
+    #[command(flatten)]
+    entity: EntityUrl,
     /// A table of prices, in place of the one that is built in.
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
@@ -75,7 +73,7 @@ pub(crate) async fn cost(args: CostArgs) -> anyhow::Result<Exit> {
         print!("{}", prices::BUILT_IN);
         return Ok(Exit::Well);
     }
-    let entity = AdoptionServiceClient::new(Channel::connect("entity-service", &args.entity_url)?);
+    let entity = AdoptionServiceClient::new(args.entity.connect()?);
     let found = patiently(|| async {
         let mut call = tonic::Request::new(GetStatisticsRequest {});
         call.set_timeout(LIMIT);

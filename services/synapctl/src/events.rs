@@ -19,16 +19,15 @@ use synap_proto::{
 use synap_rpc::{Channel, RpcError, deadline};
 use synap_types::{Clock as _, SystemClock};
 
-use crate::cli::Exit;
+use crate::{cli::Exit, services::EventUrl};
 
 /// Look after the event store: its partitions, archive and counts, and what is left of V0.2's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  synapctl events archive --dry-run\n  \
                   synapctl events rollups --from 2026-11-01 --repair")]
 pub struct EventsArgs {
-    /// Where event-service is.
-    #[arg(long, global = true, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
-    event_url: String,
+    #[command(flatten)]
+    event: EventUrl,
     #[command(subcommand)]
     command: EventsCommand,
 }
@@ -89,7 +88,7 @@ type Client = EventAdminServiceClient<Channel>;
 
 /// Runs the command.
 pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(Channel::connect("event-service", &args.event_url)?);
+    let client = Client::new(args.event.connect()?);
     let work = async {
         match args.command {
             EventsCommand::Partitions => partitions(client).await.map_err(Into::into),
@@ -106,7 +105,7 @@ pub(crate) async fn events(args: EventsArgs) -> anyhow::Result<Exit> {
         .await
         .map_err(anyhow::Error::from)
         .flatten()
-        .with_context(|| format!("event-service at {}", args.event_url))
+        .with_context(|| format!("event-service at {}", args.event.event_url))
 }
 
 async fn partitions(mut client: Client) -> Result<Exit, RpcError> {

@@ -21,7 +21,10 @@ use synap_types::{BlobKey, Checksum};
 use tonic::Request;
 
 pub(crate) use self::portions::portions;
-use crate::patience::patiently;
+use crate::{
+    patience::patiently,
+    services::{ContentUrl, EntityUrl},
+};
 
 /// A call may read a file of many GiB.
 const LOOK_LIMIT: Duration = Duration::from_mins(30);
@@ -29,12 +32,10 @@ const LOOK_LIMIT: Duration = Duration::from_mins(30);
 /// Where the two services are.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceUrls {
-    /// Where entity-service is.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    pub(crate) entity_url: String,
-    /// Where content-service is.
-    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
-    pub(crate) content_url: String,
+    #[command(flatten)]
+    pub(crate) entity: EntityUrl,
+    #[command(flatten)]
+    pub(crate) content: ContentUrl,
 }
 
 /// What is recorded of looks.
@@ -112,8 +113,8 @@ struct Look {
 
 impl Looks {
     pub(crate) fn connect(urls: &ServiceUrls) -> anyhow::Result<Self> {
-        let rows = Channel::connect("entity-service", &urls.entity_url)?;
-        let objects = Channel::connect("content-service", &urls.content_url)?;
+        let rows = urls.entity.connect()?;
+        let objects = urls.content.connect()?;
         Ok(Self {
             rows: VerificationServiceClient::new(rows),
             objects: ContentServiceClient::new(objects),

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// A service that is started again may be away for so long.
-const AWAY_LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const AWAY_LIMIT: Duration = Duration::from_mins(1);
 /// How often it is asked whether it is back.
-const AWAY_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Calls again while the service is away: only for calls that may be repeated.
 ///

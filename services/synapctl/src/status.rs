@@ -10,7 +10,12 @@ use synap_proto::{
 };
 use synap_rpc::{Channel, RpcError};
 
-use crate::{cli::Exit, output::Output};
+use crate::{
+    cli::Exit,
+    output::Output,
+    phase,
+    services::{ContentUrl, EntityUrl, EventUrl},
+};
 
 /// Show what each service says of itself: whether it is ready, the storage phase, how deep the
 /// recovery queues are, and what keeps the events. Exit code 1 if a service is not ready.
@@ -20,15 +25,12 @@ pub struct StatusArgs {
     /// Where the gateway is.
     #[arg(long, env = "GATEWAY_URL", default_value = "http://127.0.0.1:50051")]
     gateway_url: String,
-    /// Where content-service is.
-    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
-    content_url: String,
-    /// Where entity-service is.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    entity_url: String,
-    /// Where event-service is.
-    #[arg(long, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
-    event_url: String,
+    #[command(flatten)]
+    content: ContentUrl,
+    #[command(flatten)]
+    entity: EntityUrl,
+    #[command(flatten)]
+    event: EventUrl,
     /// For a person or for a program.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -50,7 +52,7 @@ struct ServiceStatus {
 
 #[derive(Debug, Serialize)]
 struct StorageStatus {
-    phase: String,
+    phase: &'static str,
     /// When it was entered, as RFC 3339.
     phase_since: Option<String>,
     pending_operations: i64,
@@ -80,24 +82,27 @@ struct EventsStatus {
 
 /// Runs the command.
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<Exit> {
-    let entity = Channel::connect("entity-service", &args.entity_url)?;
+    let entity = args.entity.connect()?;
     let mut services = Vec::new();
     for (name, url) in [
         ("gateway", args.gateway_url),
-        ("content-service", args.content_url),
-        ("entity-service", args.entity_url.clone()),
-        ("event-service", args.event_url.clone()),
+        ("content-service", args.content.content_url),
+        ("entity-service", args.entity.entity_url.clone()),
+        ("event-service", args.event.event_url.clone()),
     ] {
         let ready = Channel::connect(name, &url)?.is_ready().await;
         services.push(ServiceStatus { name, url, ready });
     }
     let storage = storage(entity).await;
     if let Err(error) = &storage {
-        eprintln!("synapctl: {} does not tell the storage phase: {error}", args.entity_url);
+        eprintln!("synapctl: {} does not tell the storage phase: {error}", args.entity.entity_url);
     }
-    let events = events(Channel::connect("event-service", &args.event_url)?).await;
+    let events = events(args.event.connect()?).await;
     if let Err(error) = &events {
-        eprintln!("synapctl: {} does not tell what keeps the events: {error}", args.event_url);
+        eprintln!(
+            "synapctl: {} does not tell what keeps the events: {error}",
+            args.event.event_url
+        );
     }
     let status = Status { services, storage: storage.ok(), events: events.ok() };
     match args.output {
@@ -114,7 +119,7 @@ async fn storage(entity: Channel) -> Result<StorageStatus, RpcError> {
     let answer =
         StorageServiceClient::new(entity).get_storage_status(GetStorageStatusRequest {}).await;
     let answer = answer.map_err(RpcError::from)?.into_inner();
-    let phase = answer.phase().as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase();
+    let phase = phase::name(answer.phase());
     let since = field::time("change_time", answer.change_time).ok();
     Ok(StorageStatus {
         phase,

@@ -25,7 +25,13 @@ use synap_proto::{
 use synap_rpc::{Channel, RpcError};
 use tonic::{Code, Request};
 
-use crate::{cli::Exit, output::Lines, patience::patiently};
+use crate::{
+    cli::Exit,
+    output::Lines,
+    patience::patiently,
+    phase::name,
+    services::{ContentUrl, EntityUrl},
+};
 
 /// One page may take so long: it hashes many bodies.
 const PAGE_LIMIT: Duration = Duration::from_mins(5);
@@ -37,12 +43,10 @@ const MAX_ROWS_BYTES: usize = 128 << 20;
 /// Where the services are.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArgs {
-    /// Where entity-service is.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    entity_url: String,
-    /// Where content-service is.
-    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
-    content_url: String,
+    #[command(flatten)]
+    entity: EntityUrl,
+    #[command(flatten)]
+    content: ContentUrl,
 }
 
 /// The services.
@@ -56,8 +60,8 @@ struct Services {
 
 impl ServiceArgs {
     fn connect(&self) -> anyhow::Result<Services> {
-        let entity = Channel::connect("entity-service", &self.entity_url)?;
-        let content = Channel::connect("content-service", &self.content_url)?;
+        let entity = self.entity.connect()?;
+        let content = self.content.connect()?;
         Ok(Services {
             storage: StorageServiceClient::new(entity.clone()),
             takeover: TakeoverServiceClient::new(entity).max_decoding_message_size(MAX_ROWS_BYTES),
@@ -140,17 +144,6 @@ impl From<Phase> for StoragePhase {
             Phase::ObjectOnly => Self::ObjectOnly,
             Phase::LegacyDropped => Self::LegacyDropped,
         }
-    }
-}
-
-fn name(phase: StoragePhase) -> &'static str {
-    match phase {
-        StoragePhase::Unspecified => "unknown",
-        StoragePhase::Legacy => "legacy",
-        StoragePhase::DualWrite => "dual_write",
-        StoragePhase::ObjectPrimary => "object_primary",
-        StoragePhase::ObjectOnly => "object_only",
-        StoragePhase::LegacyDropped => "legacy_dropped",
     }
 }
 

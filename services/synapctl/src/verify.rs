@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::{age, cli::Exit, looks::ServiceUrls, output::ReportArgs};
+use crate::{age, cli::Exit, looks::ServiceUrls, output::ReportArgs, services::EventUrl};
 
 /// Compare every entity with its object in the store: it is there, and has its size and its SHA-256.
 /// Or, with --events, with what its events make of it. It can be stopped at any moment: what was
@@ -36,9 +36,8 @@ pub struct VerifyArgs {
     /// Look at everything, whatever was found before.
     #[arg(long)]
     all: bool,
-    /// Where event-service is; for --events.
-    #[arg(long, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
-    event_url: String,
+    #[command(flatten)]
+    event: EventUrl,
     #[command(flatten)]
     urls: ServiceUrls,
     /// Calls under way side by side: each looks at several objects, or at one entity's events.

@@ -175,13 +175,13 @@ impl fmt::Display for Done {
 /// The end.
 #[derive(Debug, Serialize)]
 pub(super) struct Adopted {
-    pub(super) phase: String,
+    pub(super) phase: &'static str,
 }
 
 impl fmt::Display for Adopted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "adopted; the storage phase is {}; ", self.phase)?;
-        f.write_str(match &*self.phase {
+        f.write_str(match self.phase {
             "legacy" => "next: synapctl adopt --phase dual_write",
             "dual_write" => "next: synapctl migrate content",
             _ => "an adoption changes no phase that late",

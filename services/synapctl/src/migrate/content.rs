@@ -35,6 +35,7 @@ pub(crate) use self::{
 use crate::{
     cli::Exit,
     output::{Lines, Progress, ReportArgs},
+    services::{ContentUrl, EntityUrl},
 };
 
 /// Upload the bodies that V0.2 keeps in content_blocks to the object store, while users write: each
@@ -47,12 +48,10 @@ use crate::{
                   synapctl migrate content --rate 200 --bandwidth 20971520 --report migrate.ndjson\n  \
                   synapctl migrate content --retry-failed --output json")]
 pub(crate) struct ContentArgs {
-    /// Where content-service is.
-    #[arg(long, env = "CONTENT_URL", default_value = "http://127.0.0.1:50052")]
-    pub(crate) content_url: String,
-    /// Where entity-service is.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    pub(crate) entity_url: String,
+    #[command(flatten)]
+    pub(crate) content: ContentUrl,
+    #[command(flatten)]
+    pub(crate) entity: EntityUrl,
     #[command(flatten)]
     pub(crate) wanted: WantedArgs,
     /// How an object is looked at before its entity names it: read and hashed, only its size, or not.
@@ -163,8 +162,7 @@ struct Run {
 impl Run {
     fn new(args: &ContentArgs, stop: CancellationToken) -> anyhow::Result<Self> {
         let governor = Arc::new(Governor::new(args.concurrency));
-        let services =
-            Services::connect(&args.content_url, &args.entity_url, &governor, stop.clone())?;
+        let services = Services::connect(&args.content, &args.entity, &governor, stop.clone())?;
         let mover = Mover {
             services: Arc::clone(&services),
             check: args.verify.into(),

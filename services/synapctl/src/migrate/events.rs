@@ -24,6 +24,7 @@ use crate::{
     cli::Exit,
     output::{Lines, Progress, ReportArgs},
     patience::patiently,
+    services::{EntityUrl, EventUrl},
 };
 
 /// A batch may take so long: it may begin with counting all rows.
@@ -38,12 +39,10 @@ const BATCH_LIMIT: Duration = Duration::from_mins(10);
                   synapctl migrate events --rate 5000 --report migrate.ndjson\n  \
                   synapctl migrate events --verify")]
 pub(super) struct EventsArgs {
-    /// Where event-service is.
-    #[arg(long, env = "EVENT_URL", default_value = "http://127.0.0.1:50054")]
-    event_url: String,
-    /// Where entity-service is: it knows what entities the events are of.
-    #[arg(long, env = "ENTITY_URL", default_value = "http://127.0.0.1:50053")]
-    entity_url: String,
+    #[command(flatten)]
+    event: EventUrl,
+    #[command(flatten)]
+    entity: EntityUrl,
     /// Only say what would become of the rows.
     #[arg(long, conflicts_with = "verify")]
     dry_run: bool,
@@ -66,11 +65,11 @@ pub(super) struct EventsArgs {
 /// Runs the command.
 pub(super) async fn migrate(args: EventsArgs) -> anyhow::Result<Exit> {
     let mut lines = args.report.lines()?;
-    let event = Channel::connect("event-service", &args.event_url)?;
+    let event = args.event.connect()?;
     if args.verify {
         return compare::compare(event, &mut lines).await;
     }
-    let entity = Channel::connect("entity-service", &args.entity_url)?;
+    let entity = args.entity.connect()?;
     let stubs = Stubs {
         event: EventAdminServiceClient::new(event),
         entity: StorageServiceClient::new(entity),

@@ -34,11 +34,11 @@ const LOOKED_AT_AGAIN: usize = 10_000;
 
 pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let mut lines = args.report.lines()?;
-    let entity = Channel::connect("entity-service", &args.urls.entity_url)?;
+    let entity = args.urls.entity.connect()?;
     let stores = Stores {
         all: StorageServiceClient::new(entity.clone()),
         entity: EntityServiceClient::new(entity),
-        event: EventServiceClient::new(Channel::connect("event-service", &args.event_url)?),
+        event: EventServiceClient::new(args.event.connect()?),
     };
     let mut total = Total::default();
     let mut again = Vec::new();

@@ -6,7 +6,7 @@ use synap_proto::entity::{
     GetVerificationSummaryResponse, ListContentDifferencesRequest, ListContentDifferencesResponse,
     ListFilesToCheckRequest, storage_service_client::StorageServiceClient,
 };
-use synap_rpc::{Channel, RpcError};
+use synap_rpc::RpcError;
 use tonic::Request;
 
 use super::{
@@ -18,6 +18,8 @@ use crate::{
     looks::{Examined, Finding, Looks, Record, portions},
     output::{Lines, Progress},
     patience::patiently,
+    phase,
+    services::EntityUrl,
 };
 
 /// Files of a page.
@@ -39,7 +41,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     run.contents(before.entities).await?;
     run.progress.clear();
     let Run { looks, mut lines, mut report, .. } = run;
-    let phase = phase(&args.urls.entity_url).await?;
+    let phase = phase(&args.urls.entity).await?;
     report.conclude(&looks.summary().await?, phase);
     lines.print(&report)?;
     Ok(if report.has_findings() { Exit::Findings } else { Exit::Well })
@@ -185,11 +187,10 @@ async fn differences(
     .await
 }
 
-async fn phase(entity_url: &str) -> anyhow::Result<String> {
-    let client = StorageServiceClient::new(Channel::connect("entity-service", entity_url)?);
+async fn phase(entity: &EntityUrl) -> anyhow::Result<&'static str> {
+    let client = StorageServiceClient::new(entity.connect()?);
     let status = patiently(|| async {
         Ok(client.clone().get_storage_status(GetStorageStatusRequest {}).await?.into_inner())
     });
-    let phase = status.await?.phase();
-    Ok(phase.as_str_name().trim_start_matches("STORAGE_PHASE_").to_lowercase())
+    Ok(phase::name(status.await?.phase()))
 }

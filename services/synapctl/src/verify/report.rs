@@ -27,7 +27,7 @@ pub(super) struct Report {
     /// Content blocks that were compared; `None` in phases that do not write them.
     pub(super) content_compared: Option<i64>,
     pub(super) sampled: Option<Sampled>,
-    phase: String,
+    phase: &'static str,
     /// Of all runs: what the last look at each object found, under the key that it has now.
     all: All,
     safe_to_drop: bool,
@@ -89,7 +89,7 @@ impl Report {
     }
 
     /// What may be done, from what is there now and from nothing else.
-    pub(super) fn conclude(&mut self, now: &GetVerificationSummaryResponse, phase: String) {
+    pub(super) fn conclude(&mut self, now: &GetVerificationSummaryResponse, phase: &'static str) {
         let exist = now.sound + now.size_differs + now.checksum_differs;
         self.all = All {
             entities: now.entities,
@@ -162,7 +162,9 @@ impl fmt::Display for Report {
                  all files are"
             )?;
         }
-        if self.safe_to_drop {
+        if self.phase == "legacy_dropped" {
+            f.write_str("content_blocks is not in use any more")
+        } else if self.safe_to_drop {
             f.write_str("Safe to drop content_blocks")
         } else {
             write!(f, "Not safe to drop content_blocks: {}", self.lacking.join("; "))

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
 use super::Governor;
+use crate::services::{ContentUrl, EntityUrl};
 
 /// Connections to content-service.
 const CONNECTIONS: usize = 4;
@@ -100,16 +101,16 @@ pub(crate) enum Put {
 
 impl Services {
     pub(crate) fn connect(
-        content_url: &str,
-        entity_url: &str,
+        content: &ContentUrl,
+        entity: &EntityUrl,
         governor: &Arc<Governor>,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let connect = || Channel::connect("content-service", content_url);
+        let connect = || content.connect();
         let content = (0..CONNECTIONS)
             .map(|_| Ok(ContentServiceClient::new(connect()?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let channel = Channel::connect("entity-service", entity_url)?;
+        let channel = entity.connect()?;
         let entity = ContentMigrationServiceClient::new(channel);
         let patience = Patience { governor: Arc::clone(governor), stop };
         let looks = {
