@@ -1,6 +1,9 @@
 //! `bench events`.
 
 mod append;
+mod archive;
+mod delivery;
+mod history;
 mod range;
 
 use std::time::Duration;
@@ -18,17 +21,20 @@ use crate::cli::Exit;
 
 /// Connections of the floor: more do not make it faster.
 const CONNECTIONS: u32 = 32;
+/// Upkeep of a million events takes longer than a call has by default.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Appends through event-service, one by one and in batches of 100, against INSERT and COPY into a
-/// table with the same columns, a primary key and one index; and reads of the partitioned table
-/// against one table with the same rows and indexes.
+/// table with the same columns, a primary key and one index; delivery to a subscriber against LISTEN;
+/// reads of the partitioned table against one table with the same rows and indexes; and what the
+/// archive makes of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo run --release -- bench events --events 1000000")]
 pub struct EventsArgs {
     /// How many callers at once; a line for each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 64])]
     concurrency: Vec<usize>,
-    /// Events of 60 days that are read from; 0 measures appends only.
+    /// Events of 60 days that are read and archived; 0 leaves that out.
     #[arg(long, default_value_t = 1_000_000)]
     events: usize,
     /// Seconds that each side is measured for each line.
@@ -55,8 +61,11 @@ pub(super) async fn bench(args: EventsArgs) -> anyhow::Result<Exit> {
     let bench =
         Bench { pool: synap_postgres::connect_pool(system.database.url(), &options)?, args };
     append::bench(&bench, &system).await?;
+    delivery::bench(&bench, &system).await?;
     if bench.args.events > 0 {
-        range::bench(&bench).await?;
+        let streams = history::make(&bench.pool, &system, bench.args.events).await?;
+        range::bench(&bench, &streams).await?;
+        archive::bench(&system, bench.args.json).await?;
     }
     bench.pool.close().await;
     system.stop().await?;

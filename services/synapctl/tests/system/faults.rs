@@ -43,7 +43,7 @@ fn assert_clean(status: &Status) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_to_a_store_that_fails_are_acknowledged_or_refused_and_nothing_between() {
-    let uploads = full_size(400, 2000);
+    let uploads = full_size(200, 2000);
     let server = S3Server::start().await.unwrap();
     let faults = Faults::before(&server).await.unwrap();
     let mut system = System::new().await;

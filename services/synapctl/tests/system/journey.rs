@@ -21,7 +21,7 @@ use self::{
     kills::{ALL, Progress, Said, Victim},
     users::Users,
 };
-use crate::support::{Name, System, eventually};
+use crate::support::{Name, System, eventually, full_size};
 
 struct Journey {
     system: System,
@@ -74,7 +74,10 @@ impl Journey {
 
     /// Who is killed beside a command that is short where there is little to do.
     fn some(&self, few: &[Victim]) -> Vec<Victim> {
-        if self.entities < 5_000 { few.to_vec() } else { ALL.to_vec() }
+        match self.entities {
+            ..5_000 => few[..full_size(1, few.len())].to_vec(),
+            _ => ALL.to_vec(),
+        }
     }
 
     /// Runs a command that must find nothing wrong.

@@ -50,7 +50,7 @@ async fn the_api_never_disagrees_with_a_plain_model() {
     let given = std::env::var("SYNAP_TEST_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("SYNAP_TEST_SEED={seed}");
-    let steps = full_size(150, 500);
+    let steps = full_size(80, 500);
     let mut rng = Rng::with_seed(seed);
 
     let mut system = System::new().await;

@@ -126,7 +126,7 @@ async fn write_on(client: Client, writer: usize, acknowledged: &Acknowledged) {
 /// that phase puts it: what an earlier phase has begun must not come true any more.
 async fn change_on(system: &System, acknowledged: &Acknowledged) {
     let way = WAY.iter().cycle();
-    for (&phase, &next) in way.clone().zip(way.skip(1)).take(full_size(24, 100)) {
+    for (&phase, &next) in way.clone().zip(way.skip(1)).take(full_size(12, 100)) {
         let before = bodies(system).await;
         let enough = acknowledged.count.load(Ordering::Relaxed) + WRITES_A_PHASE;
         eventually("writes in every phase", || async {

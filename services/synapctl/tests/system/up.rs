@@ -7,7 +7,7 @@ use crate::support::{
     eventually,
     http::{Http, answer},
     process::{naming, signal},
-    up::{Up, channel, interrupt_after, option, printed_commands, run, text},
+    up::{Up, channel, stop_after, option, printed_commands, run, text},
 };
 use http::uri::PathAndQuery;
 use reqwest::Method;
@@ -188,11 +188,11 @@ async fn in_processes_that_are_started_again_when_they_die() {
 
 /// From before initdb until it is ready: whatever has been started by then ends.
 #[tokio::test]
-async fn ctrl_c_during_the_very_first_start_leaves_nothing_running() {
+async fn a_stop_during_the_very_first_start_leaves_nothing_running() {
     let directory = tempfile::tempdir().unwrap();
     for step in 0..8_u32 {
         let data = directory.path().join(format!("data-{step}"));
-        interrupt_after(&data, STEP * step).await;
+        stop_after(&data, STEP * step).await;
         let what = format!("nothing is left of what was interrupted after {:?}", STEP * step);
         eventually(&what, || async { naming(&data).is_empty() }).await;
     }

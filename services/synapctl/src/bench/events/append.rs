@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use synap_proto::{
     event::{
         AppendEventsRequest, ExpectedVersion, NewEvent, StreamAppend,
@@ -108,15 +108,7 @@ fn append(
                 Kind::Next | Kind::Batch => (own.id, own.version.load(Ordering::Relaxed)),
             };
             let events = if kind == Kind::Batch { BATCH } else { 1 };
-            let append = StreamAppend {
-                aggregate_type: "note".to_owned(),
-                aggregate_id: id.to_string(),
-                user_id: format!("bench-{worker}"),
-                expected_version: Some(ExpectedVersion {
-                    expectation: Some(Expectation::Exact(version)),
-                }),
-                events: (0..events).map(|_| event()).collect(),
-            };
+            let append = append_of(&format!("bench-{worker}"), id, version, events);
             let request = AppendEventsRequest { appends: vec![append] };
             let answer = stubs[worker % stubs.len()].clone().append_events(request).await?;
             let appended = &answer.get_ref().results[0];
@@ -126,6 +118,21 @@ fn append(
             Ok(())
         })
     })
+}
+
+/// The first event of a stream.
+pub(super) fn of_new_stream(user: &str) -> StreamAppend {
+    append_of(user, SystemIds.next_id(), 0, 1)
+}
+
+fn append_of(user: &str, id: Uuid, version: i64, events: usize) -> StreamAppend {
+    StreamAppend {
+        aggregate_type: "note".to_owned(),
+        aggregate_id: id.to_string(),
+        user_id: user.to_owned(),
+        expected_version: Some(ExpectedVersion { expectation: Some(Expectation::Exact(version)) }),
+        events: (0..events).map(|_| event()).collect(),
+    }
 }
 
 fn event() -> NewEvent {
@@ -155,6 +162,16 @@ fn insert(pool: &PgPool, rows: usize) -> impl Fn(usize) -> Done + Clone + Send +
             Ok(())
         })
     }
+}
+
+/// A row of the floor.
+pub(super) async fn insert_one(
+    connection: &mut PgConnection,
+    id: Uuid,
+    user: &str,
+) -> anyhow::Result<()> {
+    sqlx::query(INSERT).bind(vec![id]).bind(user).bind(DATA).execute(connection).await?;
+    Ok(())
 }
 
 /// A batch by COPY.

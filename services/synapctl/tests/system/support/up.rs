@@ -54,16 +54,19 @@ pub async fn run(args: &[&str]) -> Output {
     timeout(SOON, output).await.unwrap_or_else(|_| panic!("{args:?} does not end")).unwrap()
 }
 
-/// Starts `up` on a data directory, and Ctrl-C comes so much later. It ends by itself, and well.
-pub async fn interrupt_after(data: &Path, delay: Duration) {
+/// Starts `up` on a data directory, and it is told to stop so much later. It ends by itself, and well.
+///
+/// By SIGTERM, which is heard as Ctrl-C is: a shell has what it runs in the background ignore SIGINT,
+/// and everything that this starts, until it says otherwise.
+pub async fn stop_after(data: &Path, delay: Duration) {
     let args = ["up", "--data-dir", data.to_str().unwrap(), "--port-base", "0"];
     let child = synapctl(&args).stderr(Stdio::piped()).spawn().unwrap();
     tokio::time::sleep(delay).await;
-    assert!(signal(child.id().unwrap(), "INT"));
+    assert!(signal(child.id().unwrap(), "TERM"));
     let output = timeout(SOON, child.wait_with_output()).await;
     let output = output.unwrap_or_else(|_| panic!("it does not end after {delay:?}")).unwrap();
     // A signal that comes before anybody listens to it ends the process, too.
-    let ended = output.status.code() == Some(0) || output.status.signal() == Some(2);
+    let ended = output.status.code() == Some(0) || output.status.signal() == Some(15);
     assert!(ended, "{delay:?}: {output:?}");
 }
 
