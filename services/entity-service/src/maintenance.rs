@@ -18,6 +18,8 @@ const FORGET_BATCH: i64 = 1000;
 /// walk does it; a later one finds what a replica of an older release has written meanwhile.
 const WALK_INTERVAL: Duration = Duration::from_hours(6);
 const WALK_BATCH: i64 = 100;
+/// How soon what could not be written is tried again: nobody enters object_only without it.
+const AGAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often a database is asked whether it is there and migrated.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,27 +61,26 @@ async fn fill_documents_forever(store: &Store) {
         .with_description("Search documents written for entities that had none")
         .build();
     loop {
-        let (mut last, mut count) = (Some(Uuid::nil()), 0);
+        let (mut last, mut count, mut left) = (Some(Uuid::nil()), 0, 0);
         while let Some(after) = last {
             let began = Instant::now();
-            match store.fill_documents(after, WALK_BATCH).await {
+            let pause = match store.fill_documents(after, WALK_BATCH).await {
                 Ok(walked) => {
-                    last = walked.last;
-                    count += walked.filled;
+                    (last, count, left) = (walked.last, count + walked.filled, left + walked.left);
                     written.add(walked.filled, &[]);
+                    // Others have the database for half of the time at least.
+                    began.elapsed()
                 }
-                // The next walk begins anew, and finds what is done.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn Error, "search documents stay missing");
-                    last = None;
+                    AGAIN_INTERVAL
                 }
-            }
-            // Others have the database for half of the time at least.
-            tokio::time::sleep(began.elapsed()).await;
+            };
+            tokio::time::sleep(pause).await;
         }
         if count > 0 {
             tracing::info!(count, "search documents written for what had none");
         }
-        tokio::time::sleep(WALK_INTERVAL).await;
+        tokio::time::sleep(if left > 0 { AGAIN_INTERVAL } else { WALK_INTERVAL }).await;
     }
 }

@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
+    time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
@@ -131,6 +132,8 @@ impl TestServer {
         let url = url_of(&self.provided, &name);
         let mut options = PoolOptions::new("test");
         options.max_connections = 10;
+        // A test may look at every row of as many as a real installation has.
+        options.statement_timeout = Some(Duration::from_mins(10));
         let pool = connect_pool(&url, &options).unwrap_or_else(|error| panic!("{error}"));
         TestDatabase { url, pool, name, discarded: self.discarded.clone() }
     }

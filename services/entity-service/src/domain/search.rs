@@ -45,4 +45,6 @@ pub struct Walked {
     pub last: Option<Uuid>,
     /// Documents that were written.
     pub filled: u64,
+    /// Documents that are still missing behind it: somebody held their entities.
+    pub left: u64,
 }

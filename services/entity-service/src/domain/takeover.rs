@@ -107,7 +107,7 @@ impl Condition {
             }
             Self::SearchDocumentMissing => {
                 "entities cannot be searched yet: entity-service writes their documents by itself, \
-                 when it starts and every 6 hours"
+                 hundreds a second; try again"
             }
             Self::EmbeddingMissing => {
                 "embeddings are in content_blocks only: `synapctl migrate content` moves them into \

@@ -251,3 +251,32 @@ async fn plans_made_for_empty_tables_do_not_read_whole_tables_later() {
 async fn plans_made_for_tiny_tables_do_not_read_whole_tables_later() {
     plans_survive_growth(true).await;
 }
+
+/// A migration gives every entity a file, and until the server thinks again it believes that none has
+/// one.
+const MIGRATED: &str = "
+    ALTER TABLE entities SET (autovacuum_enabled = false);
+    INSERT INTO entities (id, user_id, type)
+    SELECT gen_random_uuid(), 'ada', 'note' FROM generate_series(1, 5000);
+    INSERT INTO content_blocks (entity_id, content) SELECT id, 'body' FROM entities;
+    ANALYZE;
+    UPDATE entities SET file_size = 4, file_path = 'users/ada/notes/' || id || '.md',
+                        checksum = 'sha256:' || encode(sha256('body'), 'base64')";
+
+#[tokio::test]
+async fn to_compare_bodies_right_after_a_migration_reads_each_row_once_for_each_question() {
+    let database = database().await;
+    let (store, pool) = store(&database.url);
+    execute(&pool, MIGRATED).await;
+    let (_, entries) = reads(&pool).await;
+    let (mut after, mut compared) = (Some(Uuid::nil()), 0);
+    while let Some(id) = after {
+        let found = store.content_differences(id).await.unwrap();
+        assert!(found.differences.is_empty());
+        (after, compared) = (found.next, compared + found.compared);
+    }
+    assert_eq!(compared, 5_000);
+    // What comes next, what its text is, and what its entity says now, and said before.
+    let read = reads(&pool).await.1 - entries;
+    assert!(read <= 4 * 5_000 + 100, "{read} entries read");
+}

@@ -159,6 +159,31 @@ async fn what_is_older_than_documents_gets_them() {
     }
 }
 
+/// The first document is refused: a sequence counts what a transaction takes back.
+const REFUSED_ONCE: &str = "
+    CREATE SEQUENCE documents;
+    CREATE FUNCTION refuse_the_first() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('documents') = 1 THEN RAISE 'refused'; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse_the_first BEFORE INSERT ON entity_search
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_first()";
+
+#[tokio::test]
+async fn documents_that_could_not_be_written_are_written_soon() {
+    let database = database().await;
+    execute(&database.pool, OLDER).await;
+    execute(&database.pool, REFUSED_ONCE).await;
+    let mut holder = database.pool.begin().await.unwrap();
+    let hold = "SELECT FROM entities WHERE user_id = 'bob' FOR UPDATE";
+    sqlx::query(hold).execute(&mut *holder).await.unwrap();
+    let _running = Running::start(&database.url, &[]).await.ready().await;
+    until("documents of all but one", async || documents(&database.pool).await == 250).await;
+    holder.rollback().await.unwrap();
+    until("documents of all", async || documents(&database.pool).await == 251).await;
+}
+
 #[tokio::test]
 async fn a_walk_for_documents_leaves_alone_what_is_being_written() {
     let database = database().await;

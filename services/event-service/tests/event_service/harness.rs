@@ -159,9 +159,14 @@ pub(crate) async fn service() -> (TestDatabase, Running) {
 }
 
 pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    within(PATIENCE, what, condition).await;
+}
+
+/// As [`until`], for what takes longer where there is more of it.
+pub(crate) async fn within(limit: Duration, what: &str, condition: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        assert!(started.elapsed() < limit, "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

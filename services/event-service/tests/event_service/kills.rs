@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
@@ -19,11 +19,13 @@ use synap_testkit::{
     postgres::{TestDatabase, TestServer},
 };
 
-use crate::harness::{Client, Feed, after, append, count, from_the_beginning, send, until};
+use crate::harness::{Client, Feed, after, append, count, from_the_beginning, send, until, within};
 
 const WRITERS: u128 = 16;
 const READERS: usize = 4;
 const KILLS: usize = 10;
+/// However many events lie between two kills, they take no longer.
+const LONG: Duration = Duration::from_mins(10);
 
 fn appends() -> u128 {
     std::env::var("SYNAP_TEST_APPENDS").map_or(4_000, |text| text.parse().unwrap())
@@ -142,10 +144,11 @@ async fn ten_kills_lose_nothing_repeat_nothing_and_change_no_order() {
         })
         .collect();
 
+    let begun = Instant::now();
     // At even distances of what is stored.
     for kill in 1..=KILLS {
         let due = i64::try_from(total * kill / (KILLS + 1)).unwrap();
-        until("the next kill", async || {
+        within(LONG, "the next kill", async || {
             let stored = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM event_store.event_ids");
             stored.fetch_one(&database.pool).await.is_ok_and(|stored| stored >= due)
         })
@@ -158,6 +161,7 @@ async fn ten_kills_lose_nothing_repeat_nothing_and_change_no_order() {
         }
     }
     join_all(writers).await.into_iter().for_each(Result::unwrap);
+    println!("{total} appends, {KILLS} kills: {:.0} s", begun.elapsed().as_secs_f64());
     // All that was acknowledged is stored once.
     let mut fresh = PgConnection::connect(&database.url).await.unwrap();
     let stored: (i64, i64, i64, i64) = sqlx::query_as(

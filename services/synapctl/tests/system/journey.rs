@@ -18,10 +18,15 @@ use synap_testkit::{
 };
 
 use self::{
-    kills::{ALL, Progress, Said, Victim},
+    kills::{ALL, LONG, Progress, Said, Victim},
     users::Users,
 };
-use crate::support::{Name, System, eventually, full_size};
+use crate::support::{Name, System, eventually, full_size, within};
+
+/// What entity-service has not written a search document for.
+const UNSEARCHABLE: &str = "
+    SELECT count(*) FROM entities e
+    WHERE type <> 'file' AND NOT EXISTS (SELECT FROM entity_search s WHERE s.entity_id = e.id)";
 
 struct Journey {
     system: System,
@@ -88,6 +93,11 @@ impl Journey {
             for name in Name::ALL {
                 self.system.ready(name).await;
             }
+            // Whoever writes them was away, too.
+            within(LONG, "search documents", || async {
+                self.system.number(UNSEARCHABLE).await == 0
+            })
+            .await;
             said = self.run(args, None, &[]).await;
         }
         assert_eq!(said.code, 0, "{args:?}: {:#?}", said.lines);

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -25,11 +25,14 @@ use synap_types::{BlobKey, Checksum};
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
-use crate::support::{Client, Name, System, eventually, process};
+use crate::support::{Client, Name, System, process, within};
+
+/// However many entities there are, between two kills no more time passes.
+const LONG: Duration = Duration::from_mins(10);
 
 /// Everything that a migration could change.
 const FINGERPRINT: &str = "
-    SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
+    SELECT md5(string_agg(md5(line), ',' ORDER BY md5(line))) FROM (
         SELECT e::text AS line FROM entities e UNION ALL SELECT b::text FROM content_blocks b
         UNION ALL SELECT v::text FROM entity_vectors v UNION ALL SELECT c::text FROM file_checks c
         UNION ALL SELECT m::text FROM content_migrations m
@@ -142,10 +145,10 @@ impl Old {
         self.count("SELECT count(*) FROM file_checks").await
     }
 
-    /// Waits until some more bodies are migrated.
-    async fn progress(&self) {
-        let before = self.migrated().await;
-        eventually("the migration goes on", || async { self.migrated().await > before }).await;
+    /// Waits until so many more bodies are migrated.
+    async fn progress(&self, step: u64) {
+        let enough = self.migrated().await + step;
+        within(LONG, "the migration goes on", || async { self.migrated().await >= enough }).await;
     }
 
     async fn fingerprint(&self) -> (String, BTreeMap<String, Vec<u8>>) {
@@ -227,11 +230,12 @@ async fn killed_again_and_again_the_migration_loses_nothing_and_uploads_nothing_
         writers.push(tokio::spawn(write_on(old.system.client(user), notes, Arc::clone(&stop))));
     }
     let kills = if entities() < 10_000 { 4 } else { 20 };
-    // Slow enough to be killed in the middle.
+    // Slow enough to be killed in the middle, and each time that so many more are done.
     let rate = (entities() / kills).max(50).to_string();
+    let step = u64::from(entities() / (4 * kills));
     for round in 0..kills {
         let mut command = start(&mut old.command(&["--batch-size", "20", "--rate", &rate]));
-        old.progress().await;
+        old.progress(step).await;
         let service = match round % 3 {
             0 => None,
             1 => Some(Name::Entity),
@@ -242,7 +246,7 @@ async fn killed_again_and_again_the_migration_loses_nothing_and_uploads_nothing_
             old.system.spawn(name, None);
             old.system.ready(name).await;
             // The command waits for it, and goes on.
-            old.progress().await;
+            old.progress(step).await;
             assert_eq!(command.try_wait().unwrap(), None);
         }
         command.kill().await.unwrap();
@@ -394,7 +398,7 @@ async fn what_is_stopped_goes_on_and_what_failed_is_tried_again() {
     let args = ["--rate", "10", "--output", "json"];
     let mut slow = old.command(&args);
     let slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    old.progress().await;
+    old.progress(1).await;
     assert!(process::signal(slow.id().unwrap(), "INT"));
     let stopped = said(slow.wait_with_output().await.unwrap());
     assert_eq!((stopped.code, &stopped.summary()["done"]), (3, &Value::Bool(false)));

@@ -19,6 +19,9 @@ const BYTES: i64 = 64 * 1024 * 1024;
 /// The definition of a difference: there is a text, the entity has a file, and the text's SHA-256 is
 /// not the checksum of the row, in either of its spellings. One snapshot sees both, and a pivot writes
 /// both.
+///
+/// Rows are asked for by their keys, whatever the planner believes: before a migration no entity has
+/// a file, and until the database has looked at its rows again it would begin with those that do.
 const DIFFERENCES: &str = "
     WITH page AS MATERIALIZED (
         SELECT entity_id, sum(coalesce(octet_length(content), 0)::int8) OVER (ORDER BY entity_id) AS bytes,
@@ -29,11 +32,14 @@ const DIFFERENCES: &str = "
     step AS MATERIALIZED (SELECT entity_id, n FROM page WHERE n = 1 OR bytes <= $3::int8),
     step_end AS (SELECT entity_id AS id, n FROM step ORDER BY n DESC LIMIT 1)
     SELECT d.*, e.id AS step_end, e.n AS compared FROM step_end e LEFT JOIN (
-        SELECT e.id, e.user_id, e.file_path
-        FROM step s JOIN content_blocks b USING (entity_id) JOIN entities e ON e.id = b.entity_id,
-             LATERAL (SELECT sha256(convert_to(b.content, 'UTF8')) AS sha OFFSET 0) h
-        WHERE b.content <> '' AND e.file_path IS NOT NULL
-          AND synap_is_checksum(h.sha, e.checksum) IS NOT TRUE
+        SELECT s.entity_id AS id, e.user_id, e.file_path
+        FROM step s,
+             LATERAL (SELECT user_id, file_path, checksum FROM entities
+                      WHERE id = s.entity_id OFFSET 0) e,
+             LATERAL (SELECT sha256(convert_to(content, 'UTF8')) AS sha FROM content_blocks
+                      WHERE entity_id = s.entity_id AND content <> '' AND e.file_path IS NOT NULL
+                      OFFSET 0) h
+        WHERE synap_is_checksum(h.sha, e.checksum) IS NOT TRUE
     ) d ON true
     ORDER BY d.id";
 

@@ -41,7 +41,7 @@ const NAMED: &str = "
     UNION SELECT file_path FROM entity_revisions WHERE file_path IS NOT NULL";
 
 impl System {
-    async fn number(&self, query: &'static str) -> i64 {
+    pub async fn number(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.database.pool).await.unwrap()
     }
 

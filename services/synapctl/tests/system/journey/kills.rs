@@ -14,7 +14,7 @@ use super::Journey;
 use crate::support::{Name, within};
 
 /// However many entities there are, a command takes no longer.
-const LONG: Duration = Duration::from_hours(2);
+pub const LONG: Duration = Duration::from_hours(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
