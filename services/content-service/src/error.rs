@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use synap_proto::{field::Violation, reason};
+use synap_proto::{content::BlobPutOutcome, field::Violation, reason};
 use synap_rpc::RpcError;
 use synap_types::Checksum;
 use tonic::{Code, Status};
@@ -27,6 +27,23 @@ pub(crate) enum ContentError {
     Store(StoreError),
     /// The caller's stream ended early, or was refused below us.
     Stream(Status),
+}
+
+impl ContentError {
+    /// What it becomes where it is of one blob among many that are written.
+    pub(crate) fn of_one_put(self) -> (BlobPutOutcome, String) {
+        let outcome = match &self {
+            Self::Body(_) | Self::Store(StoreError::NameTooLong) => BlobPutOutcome::Refused,
+            Self::Store(StoreError::Taken) => BlobPutOutcome::Taken,
+            Self::Store(StoreError::Unavailable { .. }) => BlobPutOutcome::Unavailable,
+            // Said of what was there a moment ago.
+            Self::Corrupt { .. } | Self::Store(StoreError::NotFound) => BlobPutOutcome::Different,
+            Self::Store(StoreError::OutOfRange { .. } | StoreError::Unexpected(_))
+            | Self::Field(_)
+            | Self::Stream(_) => BlobPutOutcome::Failed,
+        };
+        (outcome, Status::from(self).message().to_owned())
+    }
 }
 
 impl From<ContentError> for Status {

@@ -2,6 +2,7 @@
 
 mod describe;
 mod moves;
+mod puts;
 
 use std::pin::Pin;
 
@@ -9,12 +10,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use synap_proto::{
     content::{
-        BatchHeadBlobsRequest, BatchHeadBlobsResponse, Blob, BlobLookup, BuildKeyRequest,
-        BuildKeyResponse, DeleteBlobsRequest, DeleteBlobsResponse, GetBlobRequest, GetBlobResponse,
-        HeadBlobRequest, HeadBlobResponse, ListBlobsRequest, ListBlobsResponse, PutBlobRequest,
-        PutBlobResponse, PutBlobSpec, QuarantineBlobsRequest, QuarantineBlobsResponse,
-        RestoreBlobsRequest, RestoreBlobsResponse, SignUrlRequest, SignUrlResponse,
-        content_service_server::ContentService,
+        BatchHeadBlobsRequest, BatchHeadBlobsResponse, BatchPutBlobsRequest, BatchPutBlobsResponse,
+        Blob, BlobLookup, BuildKeyRequest, BuildKeyResponse, DeleteBlobsRequest,
+        DeleteBlobsResponse, GetBlobRequest, GetBlobResponse, HeadBlobRequest, HeadBlobResponse,
+        ListBlobsRequest, ListBlobsResponse, PutBlobRequest, PutBlobResponse, PutBlobSpec,
+        QuarantineBlobsRequest, QuarantineBlobsResponse, RestoreBlobsRequest, RestoreBlobsResponse,
+        SignUrlRequest, SignUrlResponse, content_service_server::ContentService,
     },
     field::{self, Checked, Violation},
 };
@@ -62,6 +63,17 @@ impl ContentService for Content {
         // The store does not tell its time in the answer to a PUT.
         let blob = Blob { sha256: raw(is.sha256), ..self.urls.describe(&key, is.size) };
         Ok(Response::new(PutBlobResponse { blob: Some(blob) }))
+    }
+
+    async fn batch_put_blobs(
+        &self,
+        request: Request<BatchPutBlobsRequest>,
+    ) -> Result<Response<BatchPutBlobsResponse>, Status> {
+        let request = request.into_inner();
+        let read_back = request.read_back;
+        let blobs = self.checked_small(request).map_err(ContentError::Field)?;
+        let puts = self.put_all(blobs, read_back).await?;
+        Ok(Response::new(BatchPutBlobsResponse { puts }))
     }
 
     type GetBlobStream = Pin<Box<dyn Stream<Item = Result<GetBlobResponse, Status>> + Send>>;

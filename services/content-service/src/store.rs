@@ -15,7 +15,7 @@ mod unfinished;
 use std::{io, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use object_store::{
     Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, memory::InMemory,
     path::Path,
@@ -193,6 +193,19 @@ impl BlobStore {
     pub(crate) async fn digest(&self, key: &BlobKey) -> Result<(BlobMeta, Checksum), StoreError> {
         let found = self.read(key, Range::WHOLE).await?;
         Ok((found.meta, found.sha256().await?))
+    }
+
+    /// Hashes small blobs, all of them at a time; the answers are in their order.
+    #[tracing::instrument(name = "store.digest_all", skip_all, fields(count = keys.len(), otel.kind = "client"))]
+    pub(crate) async fn digest_all(
+        &self,
+        keys: Vec<BlobKey>,
+    ) -> Result<Vec<Result<Checksum, StoreError>>, StoreError> {
+        if let Self::Local(local) = self {
+            return local.digest_all(&keys).await;
+        }
+        let digest = |key| async move { Ok(self.digest(&key).await?.1) };
+        Ok(join_all(keys.into_iter().map(digest)).await)
     }
 
     /// Deletes blobs; those that do not exist count as deleted. All are tried; the first failure is

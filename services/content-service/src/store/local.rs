@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use synap_types::BlobKey;
+use synap_types::{BlobKey, Checksum};
 use tokio_util::sync::CancellationToken;
 
 use self::{directories::Directories, writers::Writers};
@@ -99,6 +99,21 @@ impl Local {
         let file = self.file(key);
         let found = blocking(move || reading::meta(&fs::symlink_metadata(file)?));
         self.unless_lost(found.await).await
+    }
+
+    /// Reads small blobs and hashes them, in one trip to a thread that may block.
+    pub(super) async fn digest_all(
+        &self,
+        keys: &[BlobKey],
+    ) -> Result<Vec<Result<Checksum, StoreError>>, StoreError> {
+        let files: Vec<_> = keys.iter().map(|key| self.file(key)).collect();
+        let digest = |file| fs::read(file).map(|body| Checksum::of(&body));
+        let found = blocking(move || Ok(files.into_iter().map(digest).collect::<Vec<_>>())).await?;
+        let mut digests = Vec::with_capacity(found.len());
+        for one in found {
+            digests.push(self.unless_lost(one.map_err(StoreError::from)).await);
+        }
+        Ok(digests)
     }
 
     /// All are tried; the first failure is the answer.

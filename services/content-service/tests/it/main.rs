@@ -8,6 +8,7 @@ mod heads;
 mod large;
 mod listing;
 mod outages;
+mod puts;
 mod quarantine;
 mod races;
 mod ranges;

@@ -3,7 +3,7 @@
 //! - `claims`: asks entity-service for bodies, ahead of what is done with them.
 //! - `room`: how many of them, and their leases.
 //! - `body`: what happens to one of them: PUT, look, attach.
-//! - `services`: the calls, grouped and repeated.
+//! - `services`: the calls, grouped and repeated; `puts`: those that upload.
 //! - `governor`: how many PUTs at once; `pace`: how fast at most.
 //! - `tally`: what became of all of them.
 
@@ -11,6 +11,7 @@ mod body;
 mod claims;
 mod governor;
 mod pace;
+mod puts;
 mod room;
 mod services;
 mod tally;

@@ -49,32 +49,17 @@ impl Directories {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)
     }
 
-    /// Brings the names of these files to disk. Each directory is synced once; those above it only
-    /// where that was not yet seen to be done.
+    /// Brings the names of these files to disk. Each directory is synced once, however many of the files
+    /// are below it; those above the files' own only where that was not yet seen to be done.
     pub(super) fn sync_parents<'a>(&self, files: impl Iterator<Item = &'a Path>) -> io::Result<()> {
-        let directories: BTreeSet<&Path> = files.filter_map(Path::parent).collect();
-        for directory in directories {
-            sync(directory)?;
-            self.settle(directory)?;
-        }
-        Ok(())
-    }
-
-    /// As [`Directories::sync_parents`], but trusts nothing that was seen before.
-    pub(super) fn settle_all(&self, file: &Path) -> io::Result<()> {
-        let above = file.ancestors().skip(1);
-        above.take_while(|directory| directory.starts_with(&self.root)).try_for_each(sync)
-    }
-
-    fn settle(&self, directory: &Path) -> io::Result<()> {
+        let mut level: BTreeSet<&Path> = files.filter_map(Path::parent).collect();
         let mut fresh = Vec::new();
-        for below in directory.ancestors().take_while(|above| *above != self.root) {
-            if self.settled().contains(below) {
-                break;
-            }
-            let Some(parent) = below.parent() else { break };
-            sync(parent)?;
-            fresh.push(below.to_owned());
+        while !level.is_empty() {
+            level.iter().try_for_each(|directory| sync(directory))?;
+            let settled = self.settled();
+            level.retain(|directory| *directory != self.root && !settled.contains(*directory));
+            fresh.extend(level.iter().map(|directory| directory.to_path_buf()));
+            level = level.into_iter().filter_map(Path::parent).collect();
         }
         if !fresh.is_empty() {
             let mut settled = self.settled();
@@ -84,6 +69,12 @@ impl Directories {
             settled.extend(fresh);
         }
         Ok(())
+    }
+
+    /// As [`Directories::sync_parents`], but trusts nothing that was seen before.
+    pub(super) fn settle_all(&self, file: &Path) -> io::Result<()> {
+        let above = file.ancestors().skip(1);
+        above.take_while(|directory| directory.starts_with(&self.root)).try_for_each(sync)
     }
 
     fn settled(&self) -> MutexGuard<'_, HashSet<PathBuf>> {

@@ -14,7 +14,8 @@ use synap_types::Checksum;
 use super::{
     Pace, Services,
     claims::Item,
-    services::{Put, is_of_one_body},
+    puts::{NewObject, Put},
+    services::is_of_one_body,
     tally::{Failure, Outcome},
 };
 
@@ -131,26 +132,29 @@ impl Mover {
                 pace.take(amount).await;
             }
         }
-        let url = match self.services.put(key, &item.body, checksum).await? {
+        let object = NewObject {
+            key: key.clone(),
+            body: item.body.clone(),
+            checksum,
+            read_back: self.check == BlobCheck::Checksum,
+        };
+        let put = match self.services.put(&object).await? {
+            Put::Done(_) if self.check == BlobCheck::Head => {
+                let blob = self.services.look(key, false).await?;
+                let is_whole = |blob: &Blob| usize::try_from(blob.size) == Ok(size);
+                blob.filter(is_whole).map_or(Put::Different, |blob| Put::Done(blob.url))
+            }
+            put => put,
+        };
+        let url = match put {
             Put::Done(url) => url,
             Put::Taken => return Ok(Err(self.conflict(item).await?)),
             Put::Refused(why) => return Ok(Err(self.fail(item, "refused", why).await?)),
-        };
-        let is_well = match self.check {
-            BlobCheck::None | BlobCheck::Unspecified => true,
-            BlobCheck::Head => {
-                let blob = self.services.look(key, false).await?;
-                blob.is_some_and(|blob| usize::try_from(blob.size) == Ok(size))
-            }
-            BlobCheck::Checksum => {
-                let blob = self.services.look(key, true).await?;
-                blob.is_some_and(|blob| blob.sha256 == raw(checksum))
+            Put::Different => {
+                let why = "what was read back is not what was uploaded".to_owned();
+                return Ok(Err(self.fail(item, "readback", why).await?));
             }
         };
-        if !is_well {
-            let why = "what was read back is not what was uploaded".to_owned();
-            return Ok(Err(self.fail(item, "readback", why).await?));
-        }
         Ok(Ok(Stored { url, existing: false, check: self.check, bytes: size }))
     }
 

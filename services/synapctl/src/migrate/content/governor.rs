@@ -91,6 +91,11 @@ impl Governor {
         Self { auto, state: Mutex::new(state), freed: Notify::new() }
     }
 
+    /// How many there are ever let in at once.
+    pub(crate) fn most(&self) -> usize {
+        if self.auto { MOST } else { self.state().limit }
+    }
+
     /// Waits for a place.
     pub(crate) async fn enter(&self) -> Place<'_> {
         loop {

@@ -4,19 +4,15 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected};
 use synap_proto::{
-    content::{
-        BatchHeadBlobsRequest, Blob, PutBlobRequest, PutBlobSpec,
-        content_service_client::ContentServiceClient,
-    },
+    content::{BatchHeadBlobsRequest, Blob, content_service_client::ContentServiceClient},
     entity::{
         AttachBlobsRequest, AttachBlobsResponse, Attachment, GetContentMigrationRequest,
         GetContentMigrationResponse, ReleaseClaimsRequest, ReleasedClaim, UploadedBody,
@@ -24,35 +20,34 @@ use synap_proto::{
     },
     reason,
 };
-use synap_rpc::{CHUNK_BYTES, Channel, RpcError};
-use synap_types::Checksum;
+use synap_rpc::{Channel, RpcError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use super::Governor;
+use super::{
+    Governor,
+    puts::{NewObject, Put, Puts},
+};
 use crate::services::{ContentUrl, EntityUrl};
 
-/// Connections to content-service.
-const CONNECTIONS: usize = 4;
 /// What a store that is away is waited for.
 const AWAY_LIMIT: Duration = Duration::from_mins(10);
 /// The first pause of a repeated call, and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A PUT may take so long, and a second more for so many bytes.
-const PUT_LIMIT: Duration = Duration::from_secs(30);
-const SLOWEST: u64 = 256 * 1024;
 
 /// Objects of one look: content-service reads two of them at a time.
 const LOOKS: GroupCommitOptions = GroupCommitOptions { queue: 10_000, workers: 8, max_batch: 16 };
-/// Bodies of one pivot.
+/// Bodies of one pivot. Nobody waits for a single body, and a transaction costs far more than a row in
+/// it: those that get there while one is under way are in the next, and that is so long after it.
 const ATTACHES: GroupCommitOptions =
-    GroupCommitOptions { queue: 10_000, workers: 2, max_batch: 100 };
+    GroupCommitOptions { queue: 10_000, workers: 1, max_batch: 100 };
+const APART: Duration = Duration::from_millis(25);
 
 /// Why a call has no answer: an error that many callers may share.
 #[derive(Debug, Clone)]
-struct Trouble(Arc<RpcError>);
+pub(super) struct Trouble(Arc<RpcError>);
 
 impl From<Rejected> for Trouble {
     fn from(rejected: Rejected) -> Self {
@@ -72,13 +67,12 @@ impl From<Trouble> for RpcError {
     }
 }
 
-type Grouped<Req, Out> = GroupCommit<String, Req, Out, Trouble>;
+pub(super) type Grouped<Req, Out> = GroupCommit<String, Req, Out, Trouble>;
 
 /// content-service and entity-service.
 pub(crate) struct Services {
-    content: Vec<ContentServiceClient<Channel>>,
+    puts: Puts,
     pub(super) entity: ContentMigrationServiceClient<Channel>,
-    turn: AtomicUsize,
     looks: Grouped<Look, Option<Blob>>,
     attaches: Grouped<UploadedBody, Attachment>,
     patience: Patience,
@@ -89,16 +83,6 @@ struct Look {
     with_sha256: bool,
 }
 
-/// How a PUT ended.
-pub(crate) enum Put {
-    /// The object is there; its public name, or nothing.
-    Done(String),
-    /// Other bytes are under the key.
-    Taken,
-    /// The store will not have it, and why.
-    Refused(String),
-}
-
 impl Services {
     pub(crate) fn connect(
         content: &ContentUrl,
@@ -106,24 +90,30 @@ impl Services {
         governor: &Arc<Governor>,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let connect = || content.connect();
-        let content = (0..CONNECTIONS)
-            .map(|_| Ok(ContentServiceClient::new(connect()?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let puts = Puts::connect(content, governor.most())?;
         let channel = entity.connect()?;
         let entity = ContentMigrationServiceClient::new(channel);
         let patience = Patience { governor: Arc::clone(governor), stop };
         let looks = {
-            let (stub, patience) = (ContentServiceClient::new(connect()?), patience.clone());
+            let (stub, patience) =
+                (ContentServiceClient::new(content.connect()?), patience.clone());
             let look = move |batch| look(stub.clone(), patience.clone(), batch);
             GroupCommit::new(LOOKS, |look: &Look| look.key.clone(), look)
         };
         let attaches = {
             let (stub, patience) = (entity.clone(), patience.clone());
-            let attach = move |batch| attach(stub.clone(), patience.clone(), batch);
+            let attach = move |batch| {
+                let (stub, patience) = (stub.clone(), patience.clone());
+                async move {
+                    let next = Instant::now() + APART;
+                    let answers = attach(stub, patience, batch).await;
+                    tokio::time::sleep_until(next).await;
+                    answers
+                }
+            };
             GroupCommit::new(ATTACHES, |body: &UploadedBody| body.entity_id.clone(), attach)
         };
-        Ok(Arc::new(Self { content, entity, turn: AtomicUsize::new(0), looks, attaches, patience }))
+        Ok(Arc::new(Self { puts, entity, looks, attaches, patience }))
     }
 
     /// How far the migration is.
@@ -135,41 +125,36 @@ impl Services {
         .await
     }
 
-    /// Writes a body under a key that was never used. Where a call was lost, what it has done is looked
-    /// for before the body is sent again.
-    pub(super) async fn put(
-        &self,
-        key: &str,
-        body: &Bytes,
-        checksum: Checksum,
-    ) -> Result<Put, RpcError> {
+    /// Writes an object under a key that was never used, and reads it back where that is wanted. Where a
+    /// call was lost, what it has done is looked for before the body is sent again.
+    pub(super) async fn put(&self, object: &NewObject) -> Result<Put, RpcError> {
         let lost = AtomicBool::new(false);
         let put = self.patiently(|| async {
             if lost.swap(false, Ordering::Relaxed)
-                && let Some(blob) = self.look(key, true).await?
-                && blob.sha256 == checksum.as_bytes()[..]
+                && let Some(blob) = self.find(object).await?
             {
-                return Ok(blob.url);
+                return Ok(Put::Done(blob.url));
             }
             let place = self.patience.governor.enter().await;
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.content.len();
-            let mut request = Request::new(stream::iter(put_messages(key, body.clone(), checksum)));
-            request.set_timeout(PUT_LIMIT + Duration::from_secs(body.len() as u64 / SLOWEST));
-            let answer =
-                self.content[turn].clone().put_blob(request).await.inspect_err(|status| {
-                    let error = RpcError::from_status(status);
-                    let refused = [reason::STORE_UNAVAILABLE, reason::OVERLOADED];
-                    lost.store(!refused.contains(&&*error.reason), Ordering::Relaxed);
-                })?;
+            let put = self.puts.put(object).await.inspect_err(|error| {
+                let refused = [reason::STORE_UNAVAILABLE, reason::OVERLOADED];
+                lost.store(!refused.contains(&&*error.reason), Ordering::Relaxed);
+            })?;
             place.answered();
-            Ok(answer.into_inner().blob.unwrap_or_default().url)
+            Ok(put)
         });
-        match put.await {
-            Ok(url) => Ok(Put::Done(url)),
-            Err(error) if error.code == Code::AlreadyExists => Ok(Put::Taken),
-            Err(error) if error.code == Code::InvalidArgument => Ok(Put::Refused(error.message)),
-            Err(error) => Err(error),
+        let put = put.await?;
+        let done = matches!(put, Put::Done(_));
+        if done && object.read_back && !object.is_small() && self.find(object).await?.is_none() {
+            return Ok(Put::Different);
         }
+        Ok(put)
+    }
+
+    /// An object, if it is there as it is to be.
+    async fn find(&self, object: &NewObject) -> Result<Option<Blob>, RpcError> {
+        let blob = self.look(&object.key, true).await?;
+        Ok(blob.filter(|blob| blob.sha256 == object.checksum.as_bytes()[..]))
     }
 
     /// What is under a key; `None` if there is nothing.
@@ -296,24 +281,4 @@ async fn attach(
         Ok(answer) => answer.attachments().map(Ok).collect(),
         Err(trouble) => vec![Err(trouble); bodies.len()],
     }
-}
-
-/// A body in messages; the first says what it is.
-fn put_messages(
-    key: &str,
-    mut rest: Bytes,
-    checksum: Checksum,
-) -> impl Iterator<Item = PutBlobRequest> + Send + 'static {
-    let mut spec = Some(PutBlobSpec {
-        key: key.to_owned(),
-        size: i64::try_from(rest.len()).ok(),
-        sha256: Bytes::copy_from_slice(checksum.as_bytes()),
-    });
-    std::iter::from_fn(move || {
-        if spec.is_none() && rest.is_empty() {
-            return None;
-        }
-        let data = rest.split_to(rest.len().min(CHUNK_BYTES));
-        Some(PutBlobRequest { spec: spec.take(), data })
-    })
 }
