@@ -34,7 +34,8 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use synap_postgres::{
-    GroupCommit, GroupCommitOptions, Kept, Rejected, constraint_name, is_transient,
+    GroupCommit, GroupCommitOptions, Kept, Prepared, Rejected, Unprepared, constraint_name,
+    is_transient,
 };
 use synap_rpc::deadline;
 
@@ -45,7 +46,7 @@ use crate::{
     domain::{Appended, EventType, Expected, StreamId},
     legacy::DualWrite,
 };
-use append::{Job, Places, UNCONFIRMED_AFTER};
+use append::Job;
 use cluster::Cluster;
 use feed::Tailer;
 
@@ -64,7 +65,7 @@ pub(crate) struct Store {
     database: Database,
     tailer: Arc<Tailer>,
     group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
-    places: Places,
+    prepared: Arc<Prepared>,
     archive: Archive,
 }
 
@@ -77,7 +78,7 @@ impl Store {
         dual_write: DualWrite,
     ) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
-        let places = Places::of(&pool);
+        let prepared = Arc::new(Prepared::of(&pool));
         let database = Database { pool, cluster: Arc::default(), dual_write };
         let tailer = Tailer::new(database.clone());
         let runner = database.clone();
@@ -89,7 +90,7 @@ impl Store {
                 async move { database.append_batch(jobs, &kept).await }
             },
         );
-        Self { database, tailer, group: Arc::new(group), places, archive }
+        Self { database, tailer, group: Arc::new(group), prepared, archive }
     }
 }
 
@@ -198,14 +199,10 @@ pub(crate) enum AppendError {
     /// Others were in the way each time.
     #[error("other appends were in the way each time")]
     Unsettled,
-    /// As many prepared appends are open as may be.
-    #[error("no room for another prepared append; append without preparing")]
-    NoPlace,
-    /// It was prepared, and its caller did not say in time that it may be stored.
-    #[error(
-        "the append was prepared and not confirmed within {UNCONFIRMED_AFTER:?}; nothing was stored"
-    )]
-    Unconfirmed,
+    /// It was to be prepared, and there was no place for it, or its caller did not say in time that it
+    /// may be stored.
+    #[error(transparent)]
+    Unprepared(#[from] Unprepared),
     /// The commit did not come in time.
     #[error("the append was not committed in time")]
     TimedOut,
@@ -215,6 +212,12 @@ pub(crate) enum AppendError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+impl From<sqlx::Error> for AppendError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl AppendError {

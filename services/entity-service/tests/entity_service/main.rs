@@ -18,6 +18,7 @@ mod migrations;
 mod operations;
 mod phases;
 mod plans;
+mod prepared;
 mod purge;
 mod recovery;
 mod repairs;
