@@ -232,10 +232,10 @@ async fn killed_again_and_again_the_migration_loses_nothing_and_uploads_nothing_
     let kills = if entities() < 10_000 { 4 } else { 20 };
     // Slow enough to be killed in the middle, and each time that so many more are done.
     let rate = (entities() / kills).max(50).to_string();
-    let step = u64::from(entities() / (4 * kills));
+    let more = u64::from(entities() / (4 * kills));
     for round in 0..kills {
         let mut command = start(&mut old.command(&["--batch-size", "20", "--rate", &rate]));
-        old.progress(step).await;
+        old.progress(more).await;
         let service = match round % 3 {
             0 => None,
             1 => Some(Name::Entity),
@@ -246,7 +246,7 @@ async fn killed_again_and_again_the_migration_loses_nothing_and_uploads_nothing_
             old.system.spawn(name, None);
             old.system.ready(name).await;
             // The command waits for it, and goes on.
-            old.progress(step).await;
+            old.progress(more).await;
             assert_eq!(command.try_wait().unwrap(), None);
         }
         command.kill().await.unwrap();

@@ -7,7 +7,7 @@ use crate::support::{
     eventually,
     http::{Http, answer},
     process::{naming, signal},
-    up::{Up, channel, stop_after, option, printed_commands, run, text},
+    up::{Up, channel, option, printed_commands, run, stop_after, text},
 };
 use http::uri::PathAndQuery;
 use reqwest::Method;

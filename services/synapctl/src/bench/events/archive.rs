@@ -41,8 +41,7 @@ pub(super) async fn bench(system: &BenchSystem, json: bool) -> anyhow::Result<()
         all.file_bytes += partition.bytes;
     }
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52")]
-    let (events, table, files) =
-        (all.events as f64, all.table_bytes as f64, all.file_bytes as f64);
+    let (events, table, files) = (all.events as f64, all.table_bytes as f64, all.file_bytes as f64);
     all.ratio = table / files;
     all.events_per_second = events / begun.elapsed().as_secs_f64();
     if json {

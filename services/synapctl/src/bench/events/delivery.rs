@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use sqlx::postgres::PgListener;
 use synap_proto::event::{
     AppendEventsRequest, EventFilter, SubscribeRequest, SubscribeResponse,
-    event_service_client::EventServiceClient, subscribe_request::Start, subscribe_response::Message,
+    event_service_client::EventServiceClient, subscribe_request::Start,
+    subscribe_response::Message,
 };
 use synap_rpc::Channel;
 use synap_types::{IdGenerator as _, SystemIds};
@@ -91,7 +92,8 @@ async fn listener(
             transaction.commit().await?;
             let told: Uuid = listener.recv().await?.payload().parse()?;
             anyhow::ensure!(told == id, "another event was told of");
-            let row = sqlx::query("SELECT event_id, data::text FROM bench_appends WHERE event_id = $1");
+            let row =
+                sqlx::query("SELECT event_id, data::text FROM bench_appends WHERE event_id = $1");
             row.bind(told).fetch_one(pool).await?;
             Ok(())
         })

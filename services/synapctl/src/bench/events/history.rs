@@ -1,7 +1,9 @@
 //! Events of 60 days, as the gateway writes them, in weekly partitions and in one table.
 
 use sqlx::PgPool;
-use synap_proto::event::{MakePartitionsRequest, event_admin_service_client::EventAdminServiceClient};
+use synap_proto::event::{
+    MakePartitionsRequest, event_admin_service_client::EventAdminServiceClient,
+};
 use tonic::Request;
 use uuid::Uuid;
 
