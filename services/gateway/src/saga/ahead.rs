@@ -18,7 +18,7 @@ pub(super) struct Ahead {
 impl Saga {
     /// Begins the pivot and the append of an attempt, if they are known by now, all of both but their
     /// commits. The pivot only where nothing is missing of the body but its end.
-    pub(super) fn go_ahead(
+    pub(super) async fn go_ahead(
         &self,
         attempt: &Attempt,
         write: &mut impl Write,
@@ -28,7 +28,7 @@ impl Saga {
             return Ahead { commit: None, event: None };
         }
         let url = match body {
-            Some(body) if body.is_at(&attempt.key) => self.content.foretell_url(&attempt.key),
+            Some(body) if body.is_at(&attempt.key) => self.content.foretell_url(&attempt.key).await,
             _ => None,
         };
         let change = url.and_then(|url| write.foretell(attempt, url));

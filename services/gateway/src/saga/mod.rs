@@ -119,9 +119,6 @@ impl Saga {
         let mut poll = FIRST_POLL;
         // Both for the first attempt only: any other has a key that we do not know beforehand.
         let mut new_id = Some(self.ids.next_id());
-        if write.body().is_some() {
-            self.content.learn_names().await;
-        }
         let mut ahead = new_id
             .and_then(|id| intent.key(id))
             .zip(write.body())
@@ -168,7 +165,7 @@ impl Saga {
     ) -> Result<Written, Error> {
         let _under_way = self.under_way.token();
         // 3 Commit and 4 Append, all of both but their commits
-        let Ahead { commit, event: append } = self.go_ahead(attempt, write, body.as_ref());
+        let Ahead { commit, event: append } = self.go_ahead(attempt, write, body.as_ref()).await;
 
         // 2 Put
         let change = write.prepare(self, attempt, body).await?;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use synap_proto::content::BuildKeyRequest;
-use tokio::time::timeout;
 
 use super::ContentClient;
 
@@ -52,11 +51,10 @@ impl ContentClient {
         !self.last_put.lock().was_slow
     }
 
-    /// Finds out, once, what comes before a key in its public name. Not to be called while a call to
-    /// content-service is open that waits for this one: the two may need the same place.
-    pub(crate) async fn learn_names(&self) {
-        if self.last_put.lock().prefix.is_some() {
-            return;
+    /// The public name, or nothing, that a put is going to answer; `None` if that is not known.
+    pub(crate) async fn foretell_url(&self, key: &str) -> Option<String> {
+        if let Some(url) = self.last_put.url(key) {
+            return Some(url);
         }
         let any = BuildKeyRequest {
             user_id: "any".to_owned(),
@@ -64,15 +62,8 @@ impl ContentClient {
             entity_id: "any".to_owned(),
             extension: "md".to_owned(),
         };
-        let mut stub = self.stub.clone();
-        if let Ok(Ok(any)) = timeout(SOON, stub.build_key(any)).await {
-            let any = any.into_inner();
-            self.last_put.learn(&any.key, &any.url, Duration::ZERO);
-        }
-    }
-
-    /// The public name, or nothing, that a put is going to answer; `None` if that is not known.
-    pub(crate) fn foretell_url(&self, key: &str) -> Option<String> {
+        let any = self.stub.clone().build_key(any).await.ok()?.into_inner();
+        self.last_put.learn(&any.key, &any.url, Duration::ZERO);
         self.last_put.url(key)
     }
 }
