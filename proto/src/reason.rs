@@ -17,8 +17,6 @@ pub const REQUEST_IN_PROGRESS: &str = "REQUEST_IN_PROGRESS";
 pub const OPERATION_FENCED: &str = "OPERATION_FENCED";
 /// The operation has been committed and can no longer be given up.
 pub const OPERATION_COMMITTED: &str = "OPERATION_COMMITTED";
-/// A prepared commit was not confirmed in time, or given up; nothing was written.
-pub const COMMIT_UNCONFIRMED: &str = "COMMIT_UNCONFIRMED";
 /// The database is one of V0.2 that nobody has adopted: `synapctl adopt` does.
 pub const NOT_ADOPTED: &str = "NOT_ADOPTED";
 /// The database cannot be adopted as it is; the message says what to do about it.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use synap_postgres::{MigrateError, Unprepared};
+use synap_postgres::MigrateError;
 use synap_proto::{field::Violation, reason};
 use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Status};
@@ -77,10 +77,6 @@ pub enum Error {
     /// More writes are waiting than the queue holds.
     #[error("too many writes are waiting")]
     QueueFull,
-    /// It was to be prepared, and there was no place for it, or its caller did not say in time that it
-    /// may happen.
-    #[error(transparent)]
-    Unprepared(#[from] Unprepared),
     /// The write did not end in time.
     #[error("the write did not end in time")]
     TimedOut,
@@ -217,13 +213,8 @@ impl From<Error> for RpcError {
             Error::AlreadyCommitted => {
                 Self::new(Code::FailedPrecondition, reason::OPERATION_COMMITTED, message)
             }
-            Error::Unprepared(Unprepared::Unconfirmed) => {
-                Self::new(Code::Aborted, reason::COMMIT_UNCONFIRMED, message)
-            }
-            Error::QueueFull | Error::Unprepared(Unprepared::NoPlace) => {
-                Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
-                    .retry_after(Duration::from_millis(500))
-            }
+            Error::QueueFull => Self::new(Code::ResourceExhausted, reason::OVERLOADED, message)
+                .retry_after(Duration::from_millis(500)),
             Error::TimedOut => deadline::exceeded(),
             Error::NoRole(ref cause) | Error::Database(ref cause)
                 if error.is_database_away() || synap_postgres::is_transient(cause) =>

@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use futures::Stream;
-use synap_postgres::{Rejected, Unprepared};
+use synap_postgres::Rejected;
 use synap_proto::{field::Violation, reason};
 use synap_rpc::{RpcError, deadline};
 use tonic::{Code, Response, Status};
@@ -104,11 +104,11 @@ impl From<AppendError> for Failure {
                     .with("aggregate_type", stream.aggregate_type.as_str())
                     .with("aggregate_id", stream.aggregate_id.to_string())
             }
-            AppendError::Unprepared(Unprepared::Unconfirmed) => {
+            AppendError::Unconfirmed => {
                 RpcError::new(Code::Aborted, reason::APPEND_UNCONFIRMED, message)
             }
             AppendError::Unsettled
-            | AppendError::Unprepared(Unprepared::NoPlace)
+            | AppendError::NoPlace
             | AppendError::Rejected(Rejected::QueueFull) => {
                 RpcError::new(Code::ResourceExhausted, reason::OVERLOADED, message)
                     .retry_after(Duration::from_millis(500))

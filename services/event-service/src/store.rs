@@ -34,8 +34,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use synap_postgres::{
-    GroupCommit, GroupCommitOptions, Kept, Prepared, Rejected, Unprepared, constraint_name,
-    is_transient,
+    GroupCommit, GroupCommitOptions, Kept, Rejected, constraint_name, is_transient,
 };
 use synap_rpc::deadline;
 
@@ -46,7 +45,7 @@ use crate::{
     domain::{Appended, EventType, Expected, StreamId},
     legacy::DualWrite,
 };
-use append::Job;
+use append::{Job, Places, UNCONFIRMED_AFTER};
 use cluster::Cluster;
 use feed::Tailer;
 
@@ -65,7 +64,7 @@ pub(crate) struct Store {
     database: Database,
     tailer: Arc<Tailer>,
     group: Arc<GroupCommit<StreamId, Job, Appended, AppendError>>,
-    prepared: Arc<Prepared>,
+    places: Places,
     archive: Archive,
 }
 
@@ -78,7 +77,7 @@ impl Store {
         dual_write: DualWrite,
     ) -> Self {
         let kept = Arc::new(Kept::of(&pool, options.workers));
-        let prepared = Arc::new(Prepared::of(&pool));
+        let places = Places::of(&pool);
         let database = Database { pool, cluster: Arc::default(), dual_write };
         let tailer = Tailer::new(database.clone());
         let runner = database.clone();
@@ -90,7 +89,7 @@ impl Store {
                 async move { database.append_batch(jobs, &kept).await }
             },
         );
-        Self { database, tailer, group: Arc::new(group), prepared, archive }
+        Self { database, tailer, group: Arc::new(group), places, archive }
     }
 }
 
@@ -199,10 +198,14 @@ pub(crate) enum AppendError {
     /// Others were in the way each time.
     #[error("other appends were in the way each time")]
     Unsettled,
-    /// It was to be prepared, and there was no place for it, or its caller did not say in time that it
-    /// may be stored.
-    #[error(transparent)]
-    Unprepared(#[from] Unprepared),
+    /// As many prepared appends are open as may be.
+    #[error("no room for another prepared append; append without preparing")]
+    NoPlace,
+    /// It was prepared, and its caller did not say in time that it may be stored.
+    #[error(
+        "the append was prepared and not confirmed within {UNCONFIRMED_AFTER:?}; nothing was stored"
+    )]
+    Unconfirmed,
     /// The commit did not come in time.
     #[error("the append was not committed in time")]
     TimedOut,
@@ -212,12 +215,6 @@ pub(crate) enum AppendError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-}
-
-impl From<sqlx::Error> for AppendError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
-    }
 }
 
 impl AppendError {

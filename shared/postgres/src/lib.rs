@@ -23,7 +23,6 @@ mod installed;
 mod kept;
 mod migrate;
 mod pool;
-mod prepared;
 mod provide;
 mod provide_error;
 mod server;
@@ -42,7 +41,6 @@ pub use migrate::{
     migrations_current, try_lock_migrations,
 };
 pub use pool::{InvalidUrl, PoolOptions, connect_pool, redact_url};
-pub use prepared::{Prepared, Unprepared};
 pub use provide::{ProvideOptions, Provided, Sources, provide};
 pub use provide_error::ProvideError;
 pub use wheel::{EmbeddedMajor, default_cache_dir};

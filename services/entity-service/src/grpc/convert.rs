@@ -12,7 +12,7 @@ use synap_proto::{
 use serde_json::Value;
 use synap_types::{BlobKey, Checksum, MAX_KEY_BYTES};
 
-pub(super) use edit::{Commit, to_prepare};
+pub(super) use edit::Commit;
 
 use crate::domain::{
     Attempt, Change, Entity, EntityDraft, EventDraft, File, Intent, Kind, OperationId,
@@ -31,8 +31,7 @@ const MAX_EVENT_TYPE_BYTES: usize = 100;
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// A document of any text of this length fits into a tsvector (migrations/entity/0011_search.sql).
 const MAX_SEARCH_BYTES: usize = 64 * 1024;
-/// What is searched of a body whose document is made ahead: few bytes, since they come twice; and what
-/// is committed ahead.
+/// What is searched of a body whose document is made ahead: few bytes, since they come twice.
 const MAX_AHEAD_BYTES: usize = 16 * 1024;
 const MAX_DRAFT_BYTES: usize = 64 * 1024;
 const MAX_FILE_NAME_BYTES: usize = 1024;

@@ -1,18 +1,14 @@
 //! synap.entity.v1.OperationService
 
-use std::time::Duration;
-
 use synap_proto::{
     entity::{
         self as pb, begin_operation_response::Outcome, operation_service_server::OperationService,
-        prepare_commit_request::Step,
     },
     field,
 };
-use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
-use super::convert::{Commit, deleted_key, lease, nested, operation_id, to_prepare};
+use super::convert::{Commit, deleted_key, lease, nested, operation_id};
 use crate::{
     domain::{Attempt, Begun, Committed, Edited, Intent, Started},
     error::Error,
@@ -21,9 +17,6 @@ use crate::{
 
 /// Most things that one call hands out or takes back.
 const MAX_LIST: usize = 1000;
-
-/// How long a call that prepares a commit may be without saying which.
-const FIRST_MESSAGE: Duration = Duration::from_secs(1);
 
 /// The write protocol's steps 1, 3 and 5, and what recovery needs.
 pub(crate) struct Operations {
@@ -60,25 +53,6 @@ impl OperationService for Operations {
             };
         synap_failpoint::hit("commit.effect").await;
         Ok(Response::new(pb::CommitOperationResponse { entity: Some(entity.into()), adopts }))
-    }
-
-    async fn prepare_commit(
-        &self,
-        request: Request<Streaming<pb::PrepareCommitRequest>>,
-    ) -> Result<Response<pb::PrepareCommitResponse>, Status> {
-        let mut messages = request.into_inner();
-        // A call that says nothing holds no place, and does not stay either.
-        let first = timeout(FIRST_MESSAGE, messages.message()).await;
-        let change = to_prepare(first.unwrap_or(Ok(None))?).map_err(Error::from)?;
-        let confirmed = async move {
-            synap_failpoint::hit("prepare.effect").await;
-            let told = messages.message().await;
-            synap_failpoint::hit("commit.before").await;
-            matches!(told, Ok(Some(pb::PrepareCommitRequest { step: Some(Step::Confirm(())) })))
-        };
-        let entity = self.store.commit_if(change, confirmed).await?;
-        synap_failpoint::hit("commit.effect").await;
-        Ok(Response::new(pb::PrepareCommitResponse { entity: Some(entity.into()) }))
     }
 
     async fn finish_operations(

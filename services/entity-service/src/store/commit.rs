@@ -162,19 +162,6 @@ impl Committer {
         };
         Ok(batch.iter().filter_map(of).collect())
     }
-
-    /// Commits one operation with the transaction that is under way on the connection.
-    pub(super) async fn commit_with(
-        &self,
-        connection: &mut PgConnection,
-        change: Change,
-    ) -> Result<Entity, Error> {
-        let mut written = self.write(connection, std::slice::from_ref(&change)).await?;
-        match written.remove(&change.attempt.operation) {
-            Some(written) => Ok(written_entity(change, written)),
-            None => explain(connection, &change).await,
-        }
-    }
 }
 
 /// Nothing was written: because it had been before, or because it must not be.

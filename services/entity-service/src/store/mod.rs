@@ -13,7 +13,6 @@ mod edit;
 mod entities;
 mod list;
 mod phase;
-mod prepared;
 mod purge;
 mod recovery;
 mod repair;
@@ -29,7 +28,7 @@ mod verification;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use synap_postgres::{GroupCommit, GroupCommitOptions, Prepared, Rejected};
+use synap_postgres::{GroupCommit, GroupCommitOptions, Rejected};
 use synap_types::IdGenerator;
 
 pub use adoption::{Adoption, Tell};
@@ -57,7 +56,6 @@ pub struct Store {
     beginner: Beginner,
     committer: Committer,
     documents: Documents,
-    prepared: Arc<Prepared>,
     begins: Grouped<Intent, Begun>,
     commits: Grouped<Change, Entity>,
 }
@@ -75,7 +73,6 @@ impl Store {
             workers: times.group_commit_workers.get(),
             ..GroupCommitOptions::default()
         };
-        let prepared = Arc::new(Prepared::of(&pool));
         // Begins and commits.
         let database = Database::new(pool, 2 * options.workers);
         let beginner = Beginner { database: database.clone(), times, ids };
@@ -117,7 +114,6 @@ impl Store {
             beginner,
             committer,
             documents,
-            prepared,
             begins,
             commits,
         }

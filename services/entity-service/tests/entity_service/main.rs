@@ -18,7 +18,6 @@ mod migrations;
 mod operations;
 mod phases;
 mod plans;
-mod prepared;
 mod purge;
 mod recovery;
 mod repairs;

@@ -117,7 +117,7 @@ pub(crate) type Answer<T> = Result<T, RpcError>;
 pub(crate) struct Api(pub(crate) Channel);
 
 impl Api {
-    pub(crate) fn operations(&self) -> OperationServiceClient<Channel> {
+    fn operations(&self) -> OperationServiceClient<Channel> {
         OperationServiceClient::new(self.0.clone())
     }
 

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::{AppendError, Database, DatabaseError, Store, patience};
 use crate::domain::{Appended, StreamAppend};
+pub(super) use prepared::{Places, UNCONFIRMED_AFTER};
 use statement::{attempt, together};
 
 /// Tries of one append, when others are in the way or a connection is lost.

@@ -5,7 +5,6 @@ mod activity;
 mod content;
 mod entity;
 mod event;
-mod prepared;
 
 use prost_types::Timestamp;
 use synap_proto::field;
@@ -13,8 +12,8 @@ use synap_proto::field;
 pub(crate) use activity::{DayCount, EventPage, Happened, Watched};
 pub(crate) use content::{BodyAhead, BodyStream, ContentClient, SignedUrl};
 pub(crate) use entity::{
-    Attempt, Begun, Change, CommitAhead, Committed, Creation, EntityClient, Found, Intent, Kind,
-    NewBody, OperationId, Purgeable, Update, What, Words,
+    Attempt, Begun, Change, Committed, Creation, EntityClient, Found, Intent, Kind, NewBody,
+    OperationId, Purgeable, Update, What, Words,
 };
 pub(crate) use event::{EntityEvent, EventAhead, EventClient};
 

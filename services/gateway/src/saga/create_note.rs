@@ -5,10 +5,7 @@ use synap_types::UserId;
 use url::Url;
 use uuid::Uuid;
 
-use super::{
-    Saga, Write, Written,
-    note_body::{Placed, reference},
-};
+use super::{Saga, Write, Written, note_body::reference};
 use crate::{
     clients::{
         Attempt, BodyAhead, Change, Creation, EntityEvent, Intent, Kind, OperationId, What, Words,
@@ -17,8 +14,7 @@ use crate::{
     error::Error,
 };
 
-/// Bytes of a body whose search document is made and whose pivot is sent ahead: entity-service takes
-/// no more.
+/// Bytes of a body whose search document is made ahead: entity-service takes no more.
 const MAX_AHEAD_BYTES: usize = 16 * 1024;
 
 const NOTE: &str = "note";
@@ -49,33 +45,9 @@ impl Saga {
     }
 }
 
-impl CreateNote {
-    /// What the pivot writes, of a body that is there.
-    fn change(&self, attempt: &Attempt, placed: Placed) -> Change {
-        let draft = &self.draft;
-        let creation = Creation {
-            title: draft.title.clone(),
-            preview: draft.preview.clone(),
-            tags: draft.tags.clone(),
-            file: placed.file,
-            content_block: placed.content_block,
-            search_text: Some(placed.search_text),
-        };
-        Change {
-            what: What::Create(Box::new(creation)),
-            event_type: CREATED,
-            event_data: event_data(draft, attempt),
-        }
-    }
-}
-
-fn is_small(body: &Body) -> bool {
-    body.bytes().len() <= MAX_AHEAD_BYTES
-}
-
 /// What the note will be found by. A long one is not worth sending twice.
 fn words(draft: &NoteDraft) -> Option<Words> {
-    is_small(&draft.content).then(|| Words {
+    (draft.content.bytes().len() <= MAX_AHEAD_BYTES).then(|| Words {
         title: draft.title.clone(),
         tags: draft.tags.clone(),
         text: draft.content.to_text(),
@@ -103,13 +75,21 @@ impl Write for CreateNote {
         attempt: &Attempt,
         ahead: Option<BodyAhead>,
     ) -> Result<Change, Error> {
-        let placed = saga.place(attempt, &self.draft.content, ahead).await?;
-        Ok(self.change(attempt, placed))
-    }
-
-    fn foretell(&self, attempt: &Attempt, url: String) -> Option<Change> {
-        let body = &self.draft.content;
-        is_small(body).then(|| self.change(attempt, Placed::of(attempt, body, url)))
+        let draft = &self.draft;
+        let placed = saga.place(attempt, &draft.content, ahead).await?;
+        let creation = Creation {
+            title: draft.title.clone(),
+            preview: draft.preview.clone(),
+            tags: draft.tags.clone(),
+            file: placed.file,
+            content_block: placed.content_block,
+            search_text: Some(placed.search_text),
+        };
+        Ok(Change {
+            what: What::Create(Box::new(creation)),
+            event_type: CREATED,
+            event_data: event_data(draft, attempt),
+        })
     }
 
     fn event(&self, attempt: &Attempt) -> Option<EntityEvent> {

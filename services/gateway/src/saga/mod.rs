@@ -8,16 +8,15 @@
 //! 2. **Put** (content-service): the body, under a key that was never used. A small body is on its
 //!    way while step 1 is; only its end, which makes it visible, waits for step 1.
 //! 3. **Commit** (entity-service): one transaction makes the write true, unless the attempt was
-//!    taken over. Where few writes are under way that of a new, small note is done while step 2 is;
-//!    only its commit, which makes it true, waits for step 2.
-//! 4. **Append** (event-service): the event, idempotent by its id. In the same way that of a new note
-//!    is done while steps 2 and 3 are; only its commit, which makes it visible, waits for step 3.
+//!    taken over.
+//! 4. **Append** (event-service): the event, idempotent by its id. Where few writes are under way that
+//!    of a new note is done while steps 2 and 3 are; only its commit, which makes it visible, waits for
+//!    step 3.
 //! 5. **Finish** (entity-service): the operation is done; later, and many at once.
 //!
 //! The caller is answered after step 4. If the event store does not answer in time, the answer is
 //! still success, with `event_pending`: the outcome was decided at step 3, and recovery appends.
 
-mod ahead;
 mod bodiless;
 mod create_note;
 mod direct_upload;
@@ -30,7 +29,6 @@ mod upload_file;
 
 use std::{sync::Arc, time::Duration};
 
-use ahead::Ahead;
 use synap_rpc::deadline;
 use synap_types::IdGenerator;
 use tokio_util::task::TaskTracker;
@@ -54,6 +52,9 @@ use crate::{
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// Time for giving up an attempt, after the request's own deadline if need be.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(2);
+/// An event is appended ahead while no more attempts than this are under way: it takes a commit of its
+/// own, and many are better off with one that they share.
+const FEW: usize = 2;
 /// How often somebody else's attempt is asked about, at first and at most.
 const FIRST_POLL: Duration = Duration::from_millis(10);
 const LAST_POLL: Duration = Duration::from_millis(250);
@@ -85,12 +86,6 @@ trait Write: Send {
     /// A body that may be on its way while step 1 is: a first attempt finds it in `ahead`, unless it
     /// is too large. Others send theirs in `prepare`.
     fn body(&self) -> Option<&Body> {
-        None
-    }
-
-    /// What [`prepare`](Self::prepare) will say, where that is known as soon as step 1 is done, of a
-    /// body that will have this public name or none: the pivot may be on its way while step 2 is.
-    fn foretell(&self, _: &Attempt, _url: String) -> Option<Change> {
         None
     }
 
@@ -161,18 +156,20 @@ impl Saga {
         &self,
         attempt: &Attempt,
         write: &mut impl Write,
-        body: Option<BodyAhead>,
+        ahead: Option<BodyAhead>,
     ) -> Result<Written, Error> {
         let _under_way = self.under_way.token();
-        // 3 Commit and 4 Append, all of both but their commits
-        let Ahead { commit, event: append } = self.go_ahead(attempt, write, body.as_ref()).await;
+        // 4 Append, all of it but its commit
+        let few = self.under_way.len() <= FEW;
+        let event = few.then(|| write.event(attempt)).flatten();
+        let event_ahead = event.and_then(|event| self.event.send_ahead(event));
 
         // 2 Put
-        let change = write.prepare(self, attempt, body).await?;
+        let change = write.prepare(self, attempt, ahead).await?;
 
-        // 3 Commit, or the end of it: the pivot
+        // 3 Commit: the pivot
         synap_failpoint::hit("gateway.commit.before").await;
-        let (entity, adopts) = self.entity.commit(attempt, &change, commit).await?;
+        let (entity, adopts) = self.entity.commit(attempt, &change).await?;
         synap_failpoint::hit("gateway.commit.after").await;
         if let What::Repair { .. } = change.what {
             return Ok(Written { entity, event_pending: false, replayed: false });
@@ -190,7 +187,7 @@ impl Saga {
             data: change.event_data,
             adopts,
         };
-        let event_pending = self.roll_forward(&attempt.operation, &event, append).await;
+        let event_pending = self.roll_forward(&attempt.operation, &event, event_ahead).await;
         Ok(Written { entity, event_pending, replayed: false })
     }
 

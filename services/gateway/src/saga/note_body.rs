@@ -28,29 +28,24 @@ impl Saga {
         body: &Body,
         ahead: Option<BodyAhead>,
     ) -> Result<Placed, Error> {
-        if !attempt.phase.writes_blob() {
-            return Ok(Placed::of(attempt, body, String::new()));
-        }
-        synap_failpoint::hit("gateway.put.before").await;
-        let url = self.content.put(&attempt.key, body, ahead).await?;
-        synap_failpoint::hit("gateway.put.after").await;
-        Ok(Placed::of(attempt, body, url))
-    }
-}
-
-impl Placed {
-    /// Of a body whose blob, if there is one, has this public name or none.
-    pub(super) fn of(attempt: &Attempt, body: &Body, url: String) -> Self {
-        let file = attempt.phase.writes_blob().then(|| StoredFile {
-            url,
-            path: attempt.key.clone(),
-            size: i64::try_from(body.bytes().len()).unwrap_or(i64::MAX),
-            kind: "markdown".to_owned(),
-            checksum: body.checksum().to_string(),
-            name: String::new(),
-        });
+        let file = if attempt.phase.writes_blob() {
+            synap_failpoint::hit("gateway.put.before").await;
+            let url = self.content.put(&attempt.key, body, ahead).await?;
+            synap_failpoint::hit("gateway.put.after").await;
+            Some(StoredFile {
+                url,
+                path: attempt.key.clone(),
+                size: i64::try_from(body.bytes().len()).unwrap_or(i64::MAX),
+                kind: "markdown".to_owned(),
+                checksum: body.checksum().to_string(),
+                name: String::new(),
+            })
+        } else {
+            None
+        };
         let content_block = attempt.phase.writes_content_block().then(|| body.to_text());
-        Self { file, content_block, search_text: body.beginning(MAX_SEARCH_BYTES) }
+        let search_text = body.beginning(MAX_SEARCH_BYTES);
+        Ok(Placed { file, content_block, search_text })
     }
 }
 

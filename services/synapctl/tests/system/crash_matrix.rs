@@ -25,7 +25,7 @@ enum Moment {
 enum Work {
     /// New notes and small files.
     Creations,
-    /// New notes, so few that their pivots and events are sent ahead.
+    /// New notes, so few that their events are appended ahead.
     Notes,
     /// One of more than one part, beside a small one; on S3.
     LargeFiles,
@@ -204,27 +204,27 @@ async fn crashes(work: Work, step: &str, service: Name) {
     // The gateway is new each time. A service that waits at its failpoint would keep it: that way
     // is the last.
     let ways = [
-        (step, service, Moment::Before),
-        (step, service, Moment::Effect),
-        (step, service, Moment::After),
-        (step, Name::Gateway, Moment::Before),
-        (step, Name::Gateway, Moment::After),
-        (step, Name::Gateway, Moment::Effect),
+        (service, Moment::Before),
+        (service, Moment::Effect),
+        (service, Moment::After),
+        (Name::Gateway, Moment::Before),
+        (Name::Gateway, Moment::After),
+        (Name::Gateway, Moment::Effect),
     ];
-    crashes_of(work, service, &ways).await;
+    crashes_of(work, step, service, &ways).await;
 }
 
-/// Some ways to die at steps that `service` carries out, one after the other in one system: only
+/// Some ways to die at a step that `service` carries out, one after the other in one system: only
 /// who dies has to be new. Each has callers of its own, and after each everything is checked,
 /// including what those before it left.
-async fn crashes_of(work: Work, service: Name, ways: &[(&str, Name, Moment)]) {
+async fn crashes_of(work: Work, step: &str, service: Name, ways: &[(Name, Moment)]) {
     let mut system = System::new().await;
     if work == Work::LargeFiles {
         system.use_s3().await;
     }
     system.start_all(None).await;
     let mut there = 0;
-    for &(step, victim, moment) in ways {
+    for &(victim, moment) in ways {
         println!("{} dies, {moment:?} {step}", victim.text());
         there = crash(&mut system, there, work, (step, service, moment), victim).await;
     }
@@ -254,7 +254,7 @@ async fn crash(
         // The gateway has the reply and waits: the service dies after it.
         (Moment::After, false) => (Name::Gateway, format!("gateway.{step}.after"), "pause"),
     };
-    let user = format!("{moment:?} {step} {}", victim.text());
+    let user = format!("{moment:?} {}", victim.text());
     let mut calls = work.calls();
     // What there is to change is made in peace.
     let client = system.client(&user);
@@ -334,26 +334,11 @@ async fn crash(
     kept.len()
 }
 
-/// The pivot is done and not committed, and its body is not in the store yet; and its commit.
-#[tokio::test]
-async fn creation_step_3_commit_ahead() {
-    let ways = [
-        ("prepare", Name::Entity, Moment::Effect),
-        ("prepare", Name::Gateway, Moment::Effect),
-        ("commit", Name::Entity, Moment::Before),
-        ("commit", Name::Entity, Moment::Effect),
-        ("commit", Name::Gateway, Moment::Before),
-        ("commit", Name::Gateway, Moment::Effect),
-    ];
-    crashes_of(Work::Notes, Name::Entity, &ways).await;
-}
-
 /// The event is appended and not committed, and its pivot is not there yet.
 #[tokio::test]
 async fn creation_step_4_append_ahead() {
-    let ways =
-        [("prepare", Name::Event, Moment::Effect), ("prepare", Name::Gateway, Moment::Effect)];
-    crashes_of(Work::Notes, Name::Event, &ways).await;
+    let ways = [(Name::Event, Moment::Effect), (Name::Gateway, Moment::Effect)];
+    crashes_of(Work::Notes, "prepare", Name::Event, &ways).await;
 }
 
 macro_rules! matrix {

@@ -1,13 +1,13 @@
 //! What a commit asks for: a new entity, or a write on one that is there.
 
 use synap_proto::{
-    entity::{self as pb, prepare_commit_request::Step},
+    entity as pb,
     field::{self, Checked, Violation},
 };
 
 use super::{
-    MAX_AHEAD_BYTES, MAX_PREVIEW_BYTES, MAX_SEARCH_BYTES, MAX_TITLE_BYTES, check_place, check_tags,
-    nested, phase, text,
+    MAX_PREVIEW_BYTES, MAX_SEARCH_BYTES, MAX_TITLE_BYTES, check_place, check_tags, nested, phase,
+    text,
 };
 use crate::domain::{Act, Change, Edit, File, NewBody, Purgeable, Repair, Update};
 
@@ -42,25 +42,6 @@ impl TryFrom<pb::CommitOperationRequest> for Commit {
             _ => Edit::try_from(message).map(Self::Edit),
         }
     }
-}
-
-/// The commit that is to be prepared.
-pub(in crate::grpc) fn to_prepare(first: Option<pb::PrepareCommitRequest>) -> Checked<Change> {
-    let Some(Step::Commit(request)) = first.and_then(|message| message.step) else {
-        return Err(Violation::new("commit", "is required, in the first message and soon"));
-    };
-    let commit = Commit::try_from(request).map_err(|why| why.within("commit"))?;
-    let Commit::Create(change) = commit else {
-        return Err(Violation::new("commit.create", "is required: nothing else is prepared"));
-    };
-    let create = &change.create;
-    for (name, body) in
-        [("content_block", &create.content_block), ("search_text", &create.search_text)]
-    {
-        let body = body.as_deref().unwrap_or_default();
-        text(name, body, MAX_AHEAD_BYTES).map_err(|why| why.within("commit.create"))?;
-    }
-    Ok(change)
 }
 
 impl TryFrom<pb::CommitOperationRequest> for Edit {

@@ -57,7 +57,7 @@ fn nothing_until(
 }
 
 impl BodyAhead {
-    pub(crate) fn is_at(&self, key: &str) -> bool {
+    pub(super) fn is_at(&self, key: &str) -> bool {
         self.key.as_str() == key
     }
 

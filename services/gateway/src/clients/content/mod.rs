@@ -2,9 +2,6 @@
 
 mod ahead;
 mod files;
-mod foretold;
-
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
@@ -18,7 +15,7 @@ use tonic::Code;
 pub(crate) use ahead::BodyAhead;
 pub(crate) use files::{BodyStream, SignedUrl};
 
-use self::{files::Lanes, foretold::LastPut};
+use self::files::Lanes;
 use super::promised;
 use crate::{domain::Body, error::Error};
 
@@ -32,15 +29,13 @@ const MAX_UNKNOWN_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct ContentClient {
     stub: ContentServiceClient<Channel>,
     lanes: Lanes,
-    last_put: LastPut,
 }
 
 impl ContentClient {
     /// A client over one connection for notes and questions, and others for the bodies of files: a
     /// reader who stalls holds back whatever shares a connection with it.
     pub(crate) fn new(channel: Channel, lanes: Vec<Channel>) -> Self {
-        let stub = ContentServiceClient::new(channel);
-        Self { stub, lanes: Lanes::new(lanes), last_put: LastPut::default() }
+        Self { stub: ContentServiceClient::new(channel), lanes: Lanes::new(lanes) }
     }
 
     /// Writes a body under a key that was never used, and returns its public name or nothing.
@@ -53,7 +48,6 @@ impl ContentClient {
         ahead: Option<BodyAhead>,
     ) -> Result<String, Error> {
         let mut ahead = ahead.filter(|ahead| ahead.is_at(key));
-        let begun = Instant::now();
         let answer = retry(|| {
             let ahead = ahead.take();
             let messages = stream::iter(put_messages(key, body));
@@ -66,9 +60,7 @@ impl ContentClient {
             }
         })
         .await?;
-        let url = promised(SERVICE, "blob", answer.blob)?.url;
-        self.last_put.learn(key, &url, begun.elapsed());
-        Ok(url)
+        Ok(promised(SERVICE, "blob", answer.blob)?.url)
     }
 
     /// Reads a whole body; `None` if there is none under the key. `size` is what the row says, and

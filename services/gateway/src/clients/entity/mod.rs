@@ -1,6 +1,5 @@
 //! entity-service.
 
-mod ahead;
 mod convert;
 mod find;
 mod types;
@@ -19,7 +18,6 @@ use synap_types::UserId;
 use tonic::Code;
 use uuid::Uuid;
 
-pub(crate) use ahead::CommitAhead;
 pub(crate) use types::{
     Attempt, Begun, Change, Committed, Creation, Found, Intent, Kind, NewBody, OperationId,
     Purgeable, Update, What, Words,
@@ -211,19 +209,13 @@ impl EntityClient {
         lease(answer.into_inner().lease)
     }
 
-    /// Step 3, the pivot, or only its end where it is on its way. Repeating it after a lost reply
-    /// succeeds. With the entity comes whether it had its versions before it had events.
+    /// Step 3, the pivot. Repeating it after a lost reply succeeds. With the entity comes whether it
+    /// had its versions before it had events.
     pub(crate) async fn commit(
         &self,
         attempt: &Attempt,
         change: &Change,
-        ahead: Option<CommitAhead>,
     ) -> Result<(Entity, bool), Error> {
-        if let Some(ahead) = ahead
-            && let Some(entity) = ahead.commit(change).await
-        {
-            return Ok((entity?, false));
-        }
         let answer = retry(|| {
             let request = commit_request(attempt, change.clone());
             let mut stub = self.operations.clone();
@@ -269,8 +261,9 @@ impl EntityClient {
         limit: i32,
     ) -> Result<(Vec<(OperationId, EntityEvent)>, i32), Error> {
         let request = pb::ClaimOperationsRequest { limit };
-        let answer = self.operations.clone().claim_operations(request).await;
-        let answer = answer.map_err(RpcError::from)?.into_inner();
+        let answer =
+            self.operations.clone().claim_operations(request).await.map_err(RpcError::from)?;
+        let answer = answer.into_inner();
         let events =
             answer.pending_events.into_iter().map(pending_event).collect::<Result<_, _>>()?;
         Ok((events, answer.aborted))
@@ -287,8 +280,9 @@ impl EntityClient {
     /// Recovery: keys of blobs to delete.
     pub(crate) async fn claim_deletions(&self, limit: i32) -> Result<Vec<String>, Error> {
         let request = pb::ClaimBlobDeletionsRequest { limit };
-        let answer = self.operations.clone().claim_blob_deletions(request).await;
-        Ok(answer.map_err(RpcError::from)?.into_inner().keys)
+        let answer =
+            self.operations.clone().claim_blob_deletions(request).await.map_err(RpcError::from)?;
+        Ok(answer.into_inner().keys)
     }
 
     /// Recovery: the blobs are deleted.

@@ -121,7 +121,7 @@ pub(crate) struct Committed {
 }
 
 /// What the pivot writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) what: What,
     pub(crate) event_type: &'static str,
@@ -130,7 +130,7 @@ pub(crate) struct Change {
 }
 
 /// What the pivot does to the entity. With a version that the caller has seen only to that one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum What {
     Create(Box<Creation>),
     Update(Box<Update>),
@@ -151,7 +151,7 @@ pub(crate) enum What {
 }
 
 /// What changes: what is `None` stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Update {
     pub(crate) expected_version: Option<i32>,
     /// Empty for none.
@@ -161,7 +161,7 @@ pub(crate) struct Update {
 }
 
 /// A body that takes the place of another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewBody {
     pub(crate) preview: String,
     pub(crate) file: Option<StoredFile>,
@@ -179,7 +179,7 @@ pub(crate) struct Purgeable {
 }
 
 /// A new entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Creation {
     pub(crate) title: String,
     pub(crate) preview: String,
