@@ -128,10 +128,11 @@ impl Service {
     /// If a migration fails for good, or the listener does.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { config, server, pool, store, adoption } = self;
+        // Each part is a future of its own on the heap: as one, it would take most of a thread's stack.
         // A failed migration stops the service; a database that is away does not.
         let end = stop.child_token();
         let migrating = async {
-            let done = start::prepare(&config, &adoption).await;
+            let done = Box::pin(start::prepare(&config, &adoption)).await;
             if done.is_err() {
                 end.cancel();
             }
@@ -149,7 +150,7 @@ impl Service {
                         () = stop.cancelled() => Ok(()),
                     }
                 },
-                server.serve(end.clone(), ready)
+                Box::pin(server.serve(end.clone(), ready))
             );
             migrated?;
             served?;
@@ -157,7 +158,7 @@ impl Service {
         };
         tokio::select! {
             outcome = work => outcome,
-            () = maintenance::run(&store, ready) => unreachable!("maintenance has no end"),
+            () = Box::pin(maintenance::run(&store, ready)) => unreachable!("maintenance has no end"),
         }
     }
 }

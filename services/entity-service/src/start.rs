@@ -28,7 +28,7 @@ async fn until_adopted(config: &Config, adoption: &Adoption) -> Result<(), Error
     loop {
         match adoption.look().await {
             Ok(true) if config.auto_adopt => {
-                adoption.adopt(&log).await?;
+                Box::pin(adoption.adopt(&log)).await?;
             }
             Ok(true) if !told => {
                 told = true;
