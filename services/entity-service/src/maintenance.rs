@@ -19,7 +19,9 @@ const FORGET_BATCH: i64 = 1000;
 const WALK_INTERVAL: Duration = Duration::from_hours(6);
 const WALK_BATCH: i64 = 100;
 /// How soon what could not be written is tried again: nobody enters object_only without it.
+/// What fails again and again is tried ever more rarely.
 const AGAIN_INTERVAL: Duration = Duration::from_secs(2);
+const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
 
 /// How often a database is asked whether it is there and migrated.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,18 +64,22 @@ async fn fill_documents_forever(store: &Store) {
         .build();
     loop {
         let (mut last, mut count, mut left) = (Some(Uuid::nil()), 0, 0);
+        let mut again = AGAIN_INTERVAL;
         while let Some(after) = last {
             let began = Instant::now();
             let pause = match store.fill_documents(after, WALK_BATCH).await {
                 Ok(walked) => {
                     (last, count, left) = (walked.last, count + walked.filled, left + walked.left);
                     written.add(walked.filled, &[]);
+                    again = AGAIN_INTERVAL;
                     // Others have the database for half of the time at least.
                     began.elapsed()
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn Error, "search documents stay missing");
-                    AGAIN_INTERVAL
+                    let pause = again;
+                    again = AGAIN_AT_MOST.min(again * 2);
+                    pause
                 }
             };
             tokio::time::sleep(pause).await;

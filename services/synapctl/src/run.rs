@@ -116,7 +116,7 @@ impl AnyService {
     pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         match self {
             Self::Content(service) => service.run(stop).await?,
-            Self::Entity(service) => Box::pin(service.run(stop)).await?,
+            Self::Entity(service) => service.run(stop).await?,
             Self::Event(service) => service.run(stop).await?,
             Self::Gateway(service) => service.run(stop).await?,
         }

@@ -5,7 +5,6 @@
 use std::{
     process::{Output, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -16,10 +15,7 @@ use synap_testkit::{
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Name, System, within};
-
-/// However many events there are, between two kills no more time passes.
-const LONG: Duration = Duration::from_mins(10);
+use crate::support::{LONG, Name, System, within};
 
 /// Everything in the old tables, and in ours.
 const FINGERPRINT: &str = "

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -25,10 +25,7 @@ use synap_types::{BlobKey, Checksum};
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
-use crate::support::{Client, Name, System, process, within};
-
-/// However many entities there are, between two kills no more time passes.
-const LONG: Duration = Duration::from_mins(10);
+use crate::support::{Client, LONG, Name, System, process, within};
 
 /// Everything that a migration could change.
 const FINGERPRINT: &str = "

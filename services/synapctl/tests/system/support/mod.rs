@@ -38,6 +38,9 @@ pub const SECRET: &str = "the secret of a test, and of nobody else";
 /// What must happen soon; the limit only decides how long a failing test takes.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// What takes longer where a test is made larger: however many rows there are, no step of it takes more.
+pub const LONG: Duration = Duration::from_mins(10);
+
 /// How many of something a test makes: few, or, with `SYNAP_TEST_FULL=1`, as many as show the most.
 pub fn full_size<T>(few: T, full: T) -> T {
     if std::env::var_os("SYNAP_TEST_FULL").is_some() { full } else { few }

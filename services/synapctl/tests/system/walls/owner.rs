@@ -64,6 +64,7 @@ impl Owner {
     pub async fn settle(system: &System, name: &'static str, axis: usize) -> Self {
         let client = system.client(name);
         let secret = format!("secretof{name}");
+        // A tenth of them are pairs of requests.
         let notes = full_size(60, 500);
         let request_ids: Vec<_> =
             (0..notes).map(|n| Uuid::from_u128(((axis << 32) + n) as u128).to_string()).collect();
